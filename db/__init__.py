@@ -1,0 +1,1 @@
+"""The suite's own database: access logs read into events, visits and figures."""

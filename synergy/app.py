@@ -1,0 +1,220 @@
+"""The composition root: the only module that knows which store, bell and clock are in use."""
+
+import importlib
+import os
+import re
+import secrets
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any
+
+from synergy.clock import SystemClock
+from synergy.core.catalog import Catalog, Program
+from synergy.core.intervals import Interval
+from synergy.core.model import Applied, Fence, Json, UnitWrite
+from synergy.core.recovery import after_lost_lease
+from synergy.errors import NotFound
+from synergy.logs import logger
+from synergy.ports import Bell, Store
+from synergy.programs import Identity, alive, identity_of
+from synergy.project import (
+    Project,
+    adopt,
+    catalog_of,
+    check,
+    load_context,
+    refuse_new_calendars,
+)
+from synergy.reading import Reading
+from synergy.scheduler.loop import LEASE_NAME, Measure, Scheduler, Setting
+from synergy.stores import open_bell, open_store
+
+SCHEDULER = "scheduler"
+#: The worker program of a context that declares none.
+DEFAULT_WORKER = Program(name="worker", slots=2, processes=None)
+
+
+def store_of(project: Project, *, create: bool = False) -> Store:
+    """The project's store; without `create` it must be there."""
+    return open_store(project.store, create=create)
+
+
+def bell_of(project: Project) -> Bell:
+    """The doorbell of the project's store."""
+    return open_bell(project.store)
+
+
+def reading_of(project: Project) -> Reading:
+    """The timetable as it stands in the project's store, by the catalog that it was made with."""
+    store = store_of(project)
+    document = store.read_catalog()
+    if document is None:
+        store.close()
+        raise NotFound(f"no scheduler has ever worked on {project.store}; starting one makes it so")
+    return Reading(store, catalog_of(content_of(document)))
+
+
+def content_of(document: Mapping[str, Json]) -> Mapping[str, Any]:
+    """The context within a stored catalog document."""
+    content = document["context"]
+    assert isinstance(content, dict)
+    return content
+
+
+def register(project: Project, store: Store) -> Catalog:
+    """Check the project's context and leave it in the store, if it is not there already."""
+    check(project, load_context(project), SystemClock().now())
+    while True:
+        stored = store.read_catalog()
+        document = reconciled(project, stored)
+        version = stored["version"] if stored is not None else 0
+        assert isinstance(version, int)
+        known = stored is not None and document == content_of(stored)
+        if known or store.save_catalog({"version": version + 1, "context": document}, version):
+            return catalog_of(document)
+
+
+def reconciled(project: Project, stored: Mapping[str, Json] | None) -> dict[str, Any]:
+    """The project's context as the document to store, in the place of what is stored.
+
+    Raises:
+        Conflict: it contradicts the history that was made with the stored one.
+    """
+    before = content_of(stored) if stored is not None else None
+    document = adopt(load_context(project), before, SystemClock().now())
+    if before is not None:
+        refuse_new_calendars(catalog_of(before), catalog_of(document))
+    return document
+
+
+def programs_of(catalog: Catalog) -> dict[str, Program | None]:
+    """The programs of a box by name; None is the scheduler."""
+    workers = catalog.programs or {DEFAULT_WORKER.name: DEFAULT_WORKER}
+    return {SCHEDULER: None, **workers}
+
+
+def run_scheduler(project: Project) -> int:
+    """Be the scheduler until told to stop."""
+    store = store_of(project, create=True)
+    catalog = register(project, store)
+    hand_on(store, bell_of(project))
+    scheduler = Scheduler(
+        Setting(
+            store=store,
+            bell=bell_of(project),
+            clock=SystemClock(),
+            catalog=catalog,
+            owner=identity(SCHEDULER),
+            measure=measurer(catalog),
+        )
+    )
+    stopping = stop_on_signals()
+    scheduler.run(stopping)
+    store.close()
+    logger("scheduler").info("stopped", extra={"action": "stopped"})
+    return 0
+
+
+def measurer(catalog: Catalog) -> Measure:
+    """Measures the sources that the catalog names, importing them when first asked."""
+
+    def measure(source: str, interval: Interval) -> tuple[Json, Json] | None:
+        module, _, name = catalog.sources[source].partition(":")
+        found: tuple[Json, Json] | None = getattr(importlib.import_module(module), name)(interval)
+        return found
+
+    return measure
+
+
+def run_worker_program(project: Project, program: Program) -> int:
+    """Be a worker program until told to stop."""
+    from synergy.worker.shell import run_worker
+
+    store, bell = store_of(project, create=True), bell_of(project)
+    hand_on(store, bell)
+    return run_worker(
+        store,
+        bell,
+        SystemClock(),
+        worker_id=identity(program.name),
+        slots=program.slots,
+        project=project.folder,
+        log_dir=project.log_dir,
+        processes=program.processes,
+        grace=project.grace,
+        log=logger(program.name),
+    )
+
+
+def run_program(project: Project, name: str) -> int:
+    """Be the program of that name."""
+    if name == SCHEDULER:
+        return run_scheduler(project)
+    catalog = check(project, load_context(project), SystemClock().now())
+    program = programs_of(catalog).get(name)
+    if program is None:
+        raise NotFound(f"no program {name!r}; known are {', '.join(programs_of(catalog))}")
+    return run_worker_program(project, program)
+
+
+def identity(program: str) -> str:
+    """A name for this process that no other ever had, and that tells whether it still lives."""
+    me = identity_of(os.getpid())
+    assert me is not None
+    host, mark = socket.gethostname(), secrets.token_hex(4)
+    return f"{program}@{host}:{me.pid}:{me.created}:{me.boot}:{mark}"
+
+
+def departed(owner: str) -> bool:
+    """Whether the owner of a lease was a process of this box and has ended.
+
+    False says nothing: of other boxes it cannot be told from here.
+    """
+    found = _OWNER.fullmatch(owner)
+    if found is None or found["host"] != socket.gethostname():
+        return False
+    return not alive(Identity(int(found["pid"]), float(found["created"]), found["boot"]))
+
+
+_OWNER = re.compile(
+    r".*@(?P<host>[^@]+):(?P<pid>\d+):(?P<created>[\d.]+):(?P<boot>[\w-]*):\w+(/\d+)?"
+)
+
+
+def hand_on(store: Store, bell: Bell) -> int:
+    """Free at once what processes of this box held that have ended; how many units.
+
+    Their leases would run out by themselves; this is only quicker (RELIABILITY F43), and fenced
+    like every other recovery.
+    """
+    now = SystemClock().now()
+    lease = store.read_lease(LEASE_NAME)
+    if lease is not None and lease.until > now and departed(lease.owner):
+        store.drop_lease(LEASE_NAME, lease.owner, now)
+    writes = [
+        UnitWrite(
+            after_lost_lease(unit, now, "its process has ended"),
+            Fence(unit.state, unit.attempt, unit.owner, unit.lease_until),
+        )
+        for unit in store.active_units()
+        if unit.owner is not None and departed(unit.owner)
+    ]
+    answers = store.save_units(writes) if writes else []
+    if answers:
+        bell.ring("scheduler")
+        bell.ring("worker")
+    return sum(isinstance(answer, Applied) for answer in answers)
+
+
+def stop_on_signals() -> Callable[[], bool]:
+    """Whether SIGTERM or SIGINT has come since."""
+    received: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+
+    signal.signal(signal.SIGTERM, note)
+    signal.signal(signal.SIGINT, note)
+    return lambda: bool(received)

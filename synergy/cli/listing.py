@@ -1,0 +1,122 @@
+"""``list``: what the context registers."""
+
+import argparse
+from typing import Any
+
+from synergy.app import programs_of
+from synergy.cli.output import Output
+from synergy.clock import SystemClock
+from synergy.core.catalog import Catalog, Dependency, Process
+from synergy.project import Project, check, load_context
+
+
+def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
+    """The verb has no options of its own."""
+
+
+def run(args: argparse.Namespace, project: Project, output: Output) -> int:
+    """Print it."""
+    catalog = check(project, load_context(project), SystemClock().now())
+    if output.json:
+        output.data(_as_json(catalog))
+        return 0
+    if catalog.processes:
+        output.table(
+            ("tree", "process", "intervals", "machine", "blocking", "waits for", "run"),
+            (
+                (
+                    process.tree,
+                    process.name,
+                    _cut(process),
+                    process.machine,
+                    process.blocking,
+                    ", ".join(map(_wait, process.after)) or "–",
+                    process.task.entry or " ".join(process.task.command),
+                )
+                for process in _in_order(catalog)
+            ),
+        )
+        output.line()
+    if catalog.freeruns:
+        output.table(
+            ("freerun", "fires", "run"),
+            (
+                (
+                    freerun.name,
+                    str(freerun.trigger),
+                    freerun.task.entry or " ".join(freerun.task.command),
+                )
+                for freerun in catalog.freeruns.values()
+            ),
+        )
+        output.line()
+    output.table(
+        ("program", "slots", "works on"),
+        (
+            (
+                name,
+                program.slots if program else "",
+                "the timetable" if program is None else _works_on(program.processes),
+            )
+            for name, program in programs_of(catalog).items()
+        ),
+    )
+    return 0
+
+
+def _as_json(catalog: Catalog) -> dict[str, Any]:
+    return {
+        "processes": [
+            {
+                "process": process.name,
+                "tree": process.tree,
+                "granularity": process.calendar.granularity.value,
+                "grouping": process.calendar.grouping,
+                "zone": process.calendar.zone,
+                "machine": process.machine,
+                "blocking": process.blocking,
+                "run": process.task.entry or list(process.task.command),
+                "after": [
+                    {"process": item.process, "offset": item.offset, "window": item.window}
+                    for item in process.after
+                ],
+            }
+            for process in _in_order(catalog)
+        ],
+        "freeruns": [
+            {
+                "freerun": freerun.name,
+                "at": str(freerun.trigger),
+                "run": freerun.task.entry or list(freerun.task.command),
+            }
+            for freerun in catalog.freeruns.values()
+        ],
+        "programs": [
+            {"program": name, "slots": program.slots if program is not None else None}
+            for name, program in programs_of(catalog).items()
+        ],
+    }
+
+
+def _in_order(catalog: Catalog) -> list[Process]:
+    return [catalog.processes[name] for tree in catalog.trees.values() for name in tree.processes]
+
+
+def _cut(process: Process) -> str:
+    calendar = process.calendar
+    by = f" by {calendar.grouping}" if calendar.grouping > 1 else ""
+    zone = f" {calendar.zone}" if calendar.zone != "UTC" else ""
+    return f"{calendar.granularity.value}{by}{zone}"
+
+
+def _wait(dependency: Dependency) -> str:
+    """As it is written in ``context.py``."""
+    if dependency.window is not None:
+        return f"last({dependency.window}, {dependency.process})"
+    if dependency.offset:
+        return f"offset({dependency.offset}, {dependency.process})"
+    return dependency.process
+
+
+def _works_on(processes: frozenset[str] | None) -> str:
+    return "everything" if processes is None else ", ".join(sorted(processes))

@@ -1,0 +1,118 @@
+"""``log``: what an attempt printed."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from synergy.capture import attempt_log_path, read_log
+from synergy.cli.naming import interval_named, process_named, reading_of
+from synergy.cli.output import Output, command
+from synergy.core.intervals import Interval
+from synergy.core.model import Job, Unit, unit_key
+from synergy.core.states import UnitState
+from synergy.errors import BadInput, NotFound
+from synergy.project import Project
+from synergy.reading import Reading
+
+#: Where the attempt that a unit stands at has not begun.
+_NOT_STARTED = (UnitState.REQUESTED, UnitState.CLAIMED)
+
+
+def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Options of the verb."""
+    parser.add_argument("process", metavar="NAME", help="a process, or a freerun")
+    parser.add_argument(
+        "interval",
+        nargs="?",
+        metavar="INTERVAL",
+        help="label; without it a freerun's latest firing",
+    )
+    parser.add_argument("--generation", type=_number, metavar="N", help="not the latest one")
+    parser.add_argument("--run", type=_number, metavar="N", help="the nth provisional run")
+    parser.add_argument("--attempt", type=_number, metavar="N", help="not the latest one")
+
+
+def run(args: argparse.Namespace, project: Project, output: Output) -> int:
+    """Print it."""
+    reading = reading_of(project)
+    unit = _unit(args, reading)
+    made = unit.attempt - (unit.state in _NOT_STARTED)
+    if (args.attempt or made) > made or not made:
+        number = f"{made or 'no'} attempt{'' if made == 1 else 's'}"
+        raise NotFound(f"{unit.key} has had {number} yet; see {command('status')}")
+    attempts = [args.attempt] if args.attempt else range(made, 0, -1)
+    paths = {attempt: _path(project, unit, attempt) for attempt in attempts}
+    attempt = next((number for number, path in paths.items() if path.exists()), attempts[0])
+    path = paths[attempt]
+    text = read_log(path) if path.exists() else b""
+    if output.json:
+        output.data(
+            {
+                "unit": unit.key,
+                "attempt": attempt,
+                "path": str(path),
+                "log": text.decode("utf-8", "replace"),
+            }
+        )
+        return 0
+    said = "" if text else ": it printed nothing on this box"
+    output.note(f"— {unit.key} attempt {attempt} of {made}{said} —")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text)
+    return 0
+
+
+def _path(project: Project, unit: Unit, attempt: int) -> Path:
+    return attempt_log_path(
+        project.log_dir, unit.process, unit.interval.label, unit.generation, unit.run, attempt
+    )
+
+
+def _unit(args: argparse.Namespace, reading: Reading) -> Unit:
+    """The unit that is meant: the newest that fits."""
+    process = process_named(reading.catalog, args.process, freeruns=True)
+    if process in reading.catalog.freeruns:
+        job = _firing(reading, process, args.interval)
+    elif args.interval is None:
+        raise BadInput(
+            f"{process} is a process of a tree: name the interval; those there are: "
+            f"{command(f'jobs {process}')}"
+        )
+    else:
+        interval = interval_named(reading.catalog, process, args.interval)
+        key = Job(process=process, interval=interval).key
+        job = reading.store.read_jobs([key]).get(key, Job(process=process, interval=interval))
+    for key in _keys(args, process, job.interval, job):
+        unit = reading.store.read_units([key]).get(key)
+        if unit is not None:
+            return unit
+    number = "such unit" if args.generation or args.run else "unit"
+    raise NotFound(f"{process} {job.interval.label} has had no {number} of work yet")
+
+
+def _firing(reading: Reading, freerun: str, label: str | None) -> Job:
+    firings = reading.firings(freerun, 1000)
+    for job in firings:
+        if label in (None, job.interval.label):
+            return job
+    what = "has not fired yet" if not firings else f"has no firing {label}"
+    raise NotFound(f"{freerun} {what}; those there are: {command(f'jobs {freerun}')}")
+
+
+def _keys(args: argparse.Namespace, process: str, interval: Interval, job: Job) -> Iterator[str]:
+    """Units that may be meant, the newest first: the deciding run before the provisional ones."""
+    for generation in [args.generation] if args.generation else range(job.generation, 0, -1):
+        if args.run:
+            runs = [args.run]
+        else:
+            runs = [0, *(range(job.runs, 0, -1) if generation == job.generation else ())]
+        for run_number in runs:
+            yield unit_key(process, interval, generation, run_number)
+
+
+def _number(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 up")
+    return number

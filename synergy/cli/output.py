@@ -1,0 +1,189 @@
+"""How commands speak: data on stdout, everything else on stderr; JSON where it was asked for.
+
+Colours and fitting to the width are for terminals only (rich is imported there and then);
+``NO_COLOR`` takes the colours away.
+"""
+
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+#: A state's sign and colour, so that it can be told without colour too.
+SIGNS: Mapping[str, tuple[str, str]] = {
+    "embryo": ("·", "dim"),
+    "requested": ("·", "dim"),
+    "claimed": ("·", "dim"),
+    "in_progress": ("▶", "cyan"),
+    "final_run": ("▶", "cyan"),
+    "processed": ("✓", "green"),
+    "noop": ("○", "green"),
+    "skipped": ("–", "yellow"),
+    "failed": ("✕", "red"),
+    "invalid": ("✕", "red"),
+    "canceled": ("–", "yellow"),
+}
+#: Narrower than this a last column is never cut.
+NARROWEST = 24
+
+
+class Styled(str):
+    """A text that is shown in a colour where there are colours."""
+
+    __slots__ = ("style",)
+    style: str
+
+    def __new__(cls, text: str, style: str) -> "Styled":
+        """`style` as rich writes it: ``red``, ``bold red``."""
+        made = super().__new__(cls, text)
+        made.style = style
+        return made
+
+
+class Output:
+    """Prints for people or for programs."""
+
+    def __init__(self, *, json: bool) -> None:
+        self.json = json
+
+    def data(self, value: Any) -> None:
+        """One JSON value; a list of objects with a line for each."""
+        if isinstance(value, list):
+            lines = ",\n".join(json.dumps(item, ensure_ascii=False) for item in value)
+            print(f"[\n{lines}\n]" if value else "[]")
+        else:
+            print(json.dumps(value, ensure_ascii=False, indent=1))
+
+    def line(self, *parts: str) -> None:
+        """A line of data for people; parts may be `Styled`."""
+        if terminal() and any(isinstance(part, Styled) for part in parts):
+            _print_coloured(parts)
+        else:
+            print("".join(parts))
+
+    def note(self, text: str) -> None:
+        """A line about what is happening."""
+        print(text, file=sys.stderr, flush=True)
+
+    def error(self, text: str) -> None:
+        """What went wrong, and what to do about it."""
+        print(text, file=sys.stderr, flush=True)
+
+    def table(self, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Aligned columns, numbers to the right; on a terminal the last is cut to the width."""
+        cells = [list(row) for row in rows]
+        numeric = [
+            bool(cells) and all(_is_number(row[place]) for row in cells)
+            for place in range(len(headings))
+        ]
+        texts: list[list[str]] = [list(headings)]
+        texts += [[c if isinstance(c, str) else str(c) for c in row] for row in cells]
+        widths = [max(len(row[place]) for row in texts) for place in range(len(headings))]
+        room = _room(widths)
+        for number, row in enumerate(texts):
+            parts: list[str] = []
+            for place, cell in enumerate(row):
+                last = place == len(row) - 1
+                text = " ".join(cell.split()) if last else str(cell)
+                if last and room is not None and len(text) > room:
+                    text = text[: room - 1] + "…"
+                if numeric[place]:
+                    text = text.rjust(widths[place])
+                elif not last:
+                    text = text.ljust(widths[place])
+                if number == 0:
+                    text = Styled(text, "bold")
+                elif isinstance(cell, Styled):
+                    text = Styled(text, cell.style)
+                parts += [text] if last else [text, "  "]
+            self.line(*parts) if terminal() else print("".join(parts).rstrip())
+
+    def state(self, state: str) -> Styled:
+        """A state with its sign."""
+        sign, style = SIGNS.get(state, ("?", ""))
+        return Styled(f"{sign} {state}", style)
+
+
+def terminal() -> bool:
+    """Whether somebody sits before stdout, or wants it to look so."""
+    return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
+
+
+def command_name() -> str:
+    """How this command line is called: as it was, or as the project's command."""
+    name = Path(sys.argv[0]).name if sys.argv else ""
+    return "synergy" if name == "synergy" else "./launch.py"
+
+
+def command(words: str) -> str:
+    """A command to type next."""
+    return f"{command_name()} {words}"
+
+
+def who(owner: str) -> str:
+    """The name of a scheduler or worker as people read it: ``worker (process 4711 at box)``."""
+    found = re.match(r"([^@]+)@(.+?):(\d+):", owner)
+    return f"{found[1]} (process {found[3]} at {found[2]})" if found else owner
+
+
+def instant(when: datetime) -> str:
+    """RFC 3339 in UTC, for programs."""
+    return when.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def clock(when: datetime) -> str:
+    """``2026-11-20 17:30`` in UTC, for people; seconds where there are any."""
+    utc = when.astimezone(UTC)
+    return utc.strftime("%Y-%m-%d %H:%M:%S" if utc.second else "%Y-%m-%d %H:%M")
+
+
+def ago(then: datetime, now: datetime) -> str:
+    """How long ago, or in how long, in words."""
+    seconds = (now - then).total_seconds()
+    words = duration(abs(seconds))
+    return f"{words} ago" if seconds >= 0 else f"in {words}"
+
+
+def duration(seconds: float) -> str:
+    """``3.2 s``, ``4 min 10 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    for size, name, smaller, smaller_name in (
+        (86400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
+        if seconds >= size:
+            rest = int(seconds % size // smaller)
+            return f"{int(seconds // size)} {name}" + (f" {rest} {smaller_name}" if rest else "")
+    return f"{seconds:.0f} s"
+
+
+def _is_number(cell: object) -> bool:
+    """Whether it stands to the right; an empty one does not mind."""
+    return isinstance(cell, int) or cell == "" or (isinstance(cell, Styled) and cell.isdigit())
+
+
+def _room(widths: Sequence[int]) -> int | None:
+    """Characters for the last column; None for as many as it has."""
+    if not sys.stdout.isatty():
+        return None
+    return max(
+        shutil.get_terminal_size().columns - sum(widths[:-1]) - 2 * (len(widths) - 1), NARROWEST
+    )
+
+
+def _print_coloured(parts: Iterable[str]) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    text = Text()
+    for part in parts:
+        text.append(part, part.style if isinstance(part, Styled) else None)
+    text.rstrip()
+    Console(highlight=False).print(text, soft_wrap=True)

@@ -1,0 +1,133 @@
+"""``status``: who leads, how far each process is, what is open."""
+
+import argparse
+from collections import Counter
+from datetime import datetime
+
+from synergy.cli.naming import reading_of
+from synergy.cli.output import Output, Styled, ago, clock, command, instant, who
+from synergy.cli.why import scheduler_absent
+from synergy.clock import SystemClock
+from synergy.core.states import JobState
+from synergy.project import Project
+from synergy.reading import Reading
+from synergy.scheduler.loop import LEASE_NAME
+
+
+def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
+    """The verb has no options of its own."""
+
+
+def run(args: argparse.Namespace, project: Project, output: Output) -> int:
+    """Print it."""
+    reading = reading_of(project)
+    now = SystemClock().now()
+    lease = reading.store.read_lease(LEASE_NAME)
+    absent = scheduler_absent(reading, now)
+    processes = [_process(reading, name) for name in reading.catalog.processes]
+    freeruns = [_freerun(reading, name) for name in reading.catalog.freeruns]
+    units = Counter(unit.state.value for unit in reading.units.values() if not unit.state.terminal)
+    if output.json:
+        output.data(
+            {
+                "store": project.store,
+                "scheduler": {
+                    "alive": not absent,
+                    "leader": lease.owner if lease else None,
+                    "epoch": lease.epoch if lease else None,
+                    "until": instant(lease.until) if lease else None,
+                },
+                "processes": processes,
+                "freeruns": freeruns,
+                "units": dict(units),
+                "requests": len(reading.loaded.requests),
+            }
+        )
+        return 0
+    output.line(f"store      {project.store}")
+    leads = f"{who(lease.owner)} leads" if lease else ""
+    output.line(
+        "scheduler  ", Styled(f"{absent}; start one: {command('up')}", "red") if absent else leads
+    )
+    at_work = ", ".join(f"{number} {state}" for state, number in sorted(units.items()))
+    output.line(f"units      {at_work or 'none is out'}")
+    if reading.loaded.requests:
+        output.line(f"requests   {len(reading.loaded.requests)} filed, not carried out yet")
+    output.line()
+    output.table(
+        ("process", "finished until (UTC)", "open", "failed", "skipped", "stale"),
+        (
+            (
+                entry["process"],
+                _people(entry["finished_until"]),
+                entry["active"],
+                Styled(str(entry["failed"]), "red") if entry["failed"] else 0,
+                entry["skipped"],
+                entry["stale"],
+            )
+            for entry in processes
+        ),
+    )
+    if freeruns:
+        output.line()
+        output.table(
+            ("freerun", "last fired (UTC)", "", "state"),
+            (
+                (
+                    entry["freerun"],
+                    _people(entry["last"]),
+                    ago(datetime.fromisoformat(str(entry["last"])), now) if entry["last"] else "",
+                    output.state(str(entry["state"])) if entry["last"] else "",
+                )
+                for entry in freeruns
+            ),
+        )
+    if any(entry["failed"] for entry in processes):
+        output.line()
+        output.line(f"what failed, and holds what is built on it: {command('jobs --state failed')}")
+    return 0
+
+
+def _people(when: object) -> str:
+    """An instant of the JSON form as people read it."""
+    return clock(datetime.fromisoformat(str(when))) if when else "–"
+
+
+def _process(reading: Reading, name: str) -> dict[str, object]:
+    """How far a process is; costs what its exceptions are, not its history."""
+    calendar = reading.catalog.processes[name].calendar
+    ledger = reading.timetable.ledgers[name]
+    start, _ = reading.catalog.spans[name]
+    finished_until, skipped, failed = start, 0, 0
+    for run_start, standing in (found := [*ledger.runs(start, _END)]):
+        if standing is None or not standing.state.finished:
+            break
+        finished_until = ledger.end_of_run(run_start) or run_start
+    for place, (run_start, standing) in enumerate(found):
+        if standing is not None and standing.state in (JobState.SKIPPED, JobState.FAILED):
+            number = sum(1 for _ in calendar.between(run_start, found[place + 1][0]))
+            if standing.state is JobState.FAILED:
+                failed += number
+            else:
+                skipped += number
+    active = [job for key, job in reading.timetable.active.items() if key[0] == name]
+    return {
+        "process": name,
+        "finished_until": instant(finished_until) if finished_until > start else None,
+        "active": len(active),
+        "skipped": skipped,
+        "failed": failed,
+        "stale": sum(job.stale for job in active),
+    }
+
+
+_END = datetime.fromisoformat("9000-01-01T00:00Z")
+
+
+def _freerun(reading: Reading, name: str) -> dict[str, object]:
+    firings = reading.firings(name, 1)
+    return {
+        "freerun": name,
+        "last": instant(firings[0].interval.start) if firings else None,
+        "state": firings[0].state.value if firings else None,
+    }

@@ -1,0 +1,1 @@
+"""The pure core: values, rules and decisions, without input or output."""

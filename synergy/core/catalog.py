@@ -1,0 +1,244 @@
+"""The catalog: a context that has been checked, and the calendar relations between its jobs.
+
+It answers which intervals of which process an interval waits for (its *inputs*: children by
+calendar enclosure, dependencies by shared time, offset and window) and who waits for it (its
+*consumers*).  Both are computed from the calendar, never stored; an input is a contiguous range of
+intervals, so that a year of hours costs no more to name than one.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cached_property
+from itertools import pairwise
+
+from synergy.core.intervals import Calendar, Granularity, Interval
+from synergy.core.model import Task
+from synergy.core.triggers import Trigger
+
+_INSTANT = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dependency:
+    """See `context.After`."""
+
+    process: str
+    offset: int
+    window: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """One level of a tree, checked."""
+
+    name: str
+    tree: str
+    calendar: Calendar
+    machine: str
+    blocking: str
+    on_failure: str
+    task: Task
+    after: tuple[Dependency, ...]
+    #: When a provisional run follows the last.
+    every: Trigger
+    #: Wait after the interval's end until it is due.
+    lag: timedelta
+    #: At most so many units of it at once; None for no limit of its own.
+    parallel: int | None
+
+    @property
+    def open_ended(self) -> bool:
+        """Whether it also runs while its interval is open."""
+        return self.machine != "discrete"
+
+    @property
+    def measured(self) -> bool:
+        """Whether its source is measured before each run."""
+        return self.machine == "recomputing"
+
+    def due(self, interval: Interval) -> datetime:
+        """The instant from which its final run may start."""
+        return interval.end + self.lag
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """Processes from coarse to fine over a span of time."""
+
+    name: str
+    processes: tuple[str, ...]
+    zone: str
+    start: datetime
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freerun:
+    """A trigger-driven run, checked."""
+
+    name: str
+    task: Task
+    trigger: Trigger
+    misfire: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A worker program."""
+
+    name: str
+    slots: int
+    processes: frozenset[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Intervals of one process that an interval waits for: all those that start in a range."""
+
+    #: "child" or "dependency".
+    kind: str
+    process: str
+    #: Boundaries of intervals of that process.
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All registered processes, trees, freeruns and programs."""
+
+    processes: Mapping[str, Process]
+    trees: Mapping[str, Tree]
+    freeruns: Mapping[str, Freerun]
+    programs: Mapping[str, Program]
+    sources: Mapping[str, str]
+    _parents: Mapping[str, str] = field(init=False)
+    _children: Mapping[str, str] = field(init=False)
+    _dependents: Mapping[str, tuple[tuple[str, Dependency], ...]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        parents, children = {}, {}
+        for tree in self.trees.values():
+            for coarse, fine in pairwise(tree.processes):
+                parents[fine], children[coarse] = coarse, fine
+        dependents: dict[str, list[tuple[str, Dependency]]] = {}
+        for process in self.processes.values():
+            for dependency in process.after:
+                dependents.setdefault(dependency.process, []).append((process.name, dependency))
+        object.__setattr__(self, "_parents", parents)
+        object.__setattr__(self, "_children", children)
+        object.__setattr__(
+            self, "_dependents", {name: tuple(found) for name, found in dependents.items()}
+        )
+
+    @cached_property
+    def spans(self) -> Mapping[str, tuple[datetime, datetime | None]]:
+        """Start of the first interval of each process, and end of its last where there is one."""
+        found = {}
+        for process in self.processes.values():
+            tree, calendar = self.trees[process.tree], process.calendar
+            end = calendar.containing(tree.until - _INSTANT).end if tree.until else None
+            found[process.name] = (calendar.containing(tree.start).start, end)
+        return found
+
+    def exists(self, process: str, interval: Interval) -> bool:
+        """Whether the interval intersects the span of the process's tree."""
+        start, end = self.spans[process]
+        return start <= interval.start and (end is None or interval.end <= end)
+
+    def inputs(self, process: str, interval: Interval) -> Iterator[Input]:
+        """What the interval waits for; ranges outside the other's span are cut off."""
+        child = self._children.get(process)
+        if child is not None:
+            yield from self._clipped("child", child, interval.start, interval.end)
+        for dependency in self.processes[process].after:
+            yield from self._clipped(
+                "dependency", dependency.process, *self._reach(process, interval, dependency)
+            )
+
+    def intervals_of(self, given: Input) -> Iterator[Interval]:
+        """The single intervals of an input, ascending."""
+        return self.processes[given.process].calendar.between(given.start, given.end)
+
+    def parent(self, process: str, interval: Interval) -> tuple[str, Interval] | None:
+        """The enclosing interval of the next coarser level."""
+        name = self._parents.get(process)
+        if name is None:
+            return None
+        return name, self.processes[name].calendar.containing(interval.start)
+
+    def child_of(self, process: str) -> str | None:
+        """The next finer level."""
+        return self._children.get(process)
+
+    def dependents(
+        self, process: str, interval: Interval
+    ) -> Iterator[tuple[str, Interval, Dependency]]:
+        """Intervals that depend on this one, each with the dependency that says so."""
+        for name, dependency in self._dependents.get(process, ()):
+            for candidate in self._candidates(name, process, interval, dependency):
+                start, end = self._reach(name, candidate, dependency)
+                if start <= interval.start < end and self.exists(name, candidate):
+                    yield name, candidate, dependency
+
+    def consumers(self, process: str, interval: Interval) -> Iterator[tuple[str, Interval]]:
+        """Who waits for this interval: its parent and its dependents."""
+        parent = self.parent(process, interval)
+        if parent is not None:
+            yield parent
+        for name, dependent, _ in self.dependents(process, interval):
+            yield name, dependent
+
+    def _clipped(self, kind: str, process: str, start: datetime, end: datetime) -> Iterator[Input]:
+        first, last = self.spans[process]
+        start, end = max(start, first), min(end, last) if last else end
+        if start < end:
+            yield Input(kind, process, start, end)
+
+    def _reach(
+        self, process: str, interval: Interval, dependency: Dependency
+    ) -> tuple[datetime, datetime]:
+        """The range of the other process's intervals that this one waits for, unclipped."""
+        own = self.processes[process].calendar
+        other = self.processes[dependency.process].calendar
+        if dependency.window is None and _finer(other, own):
+            shifted = own.shift(interval, dependency.offset)
+            return (
+                other.containing(shifted.start).start,
+                other.containing(shifted.end - _INSTANT).end,
+            )
+        last = other.containing(interval.end - _INSTANT)
+        if dependency.window is None and dependency.offset == 0:
+            return other.containing(interval.start).start, last.end
+        last = other.shift(last, dependency.offset)
+        return other.shift(last, 1 - (dependency.window or 1)).start, last.end
+
+    def _candidates(
+        self, process: str, of: str, interval: Interval, dependency: Dependency
+    ) -> Iterator[Interval]:
+        """The intervals whose reach may hold `interval`: the inverse of `_reach`, generously."""
+        own = self.processes[process].calendar
+        other = self.processes[of].calendar
+        if dependency.window is None and _finer(other, own):
+            for touched in own.between(interval.start, interval.end):
+                yield own.shift(touched, -dependency.offset)
+            return
+        first = other.shift(interval, -dependency.offset)
+        last = other.shift(first, (dependency.window or 1) - 1)
+        yield from own.between(first.start, last.end)
+
+
+_SIZE = {granularity: size for size, granularity in enumerate(Granularity)}
+#: Orders calendars from fine to coarse.
+Size = tuple[int, int]
+
+
+def size_of(calendar: Calendar) -> Size:
+    """Where a calendar stands from fine to coarse."""
+    return _SIZE[calendar.granularity], calendar.grouping
+
+
+def _finer(one: Calendar, other: Calendar) -> bool:
+    """Whether one's intervals are the smaller ones."""
+    return size_of(one) < size_of(other)

@@ -1,0 +1,47 @@
+"""What the engine asks for.  Commands are intents: each is answered by an event (DESIGN §3.11)."""
+
+from dataclasses import dataclass
+
+from synergy.core.intervals import Interval
+from synergy.core.model import JobWrite, Request, UnitWrite
+
+
+@dataclass(frozen=True, slots=True)
+class SaveJob:
+    """Answered by `JobSaved` or `JobRefused`."""
+
+    write: JobWrite
+
+
+@dataclass(frozen=True, slots=True)
+class SaveUnit:
+    """Answered by `UnitSaved` or `UnitRefused`."""
+
+    write: UnitWrite
+
+
+@dataclass(frozen=True, slots=True)
+class ReadJobs:
+    """Answered by `JobsRead`."""
+
+    request_id: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRequest:
+    """Not answered: the request is read again where this got lost, and executed once."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureSource:
+    """Answered by `SourceMeasured`, later."""
+
+    process: str
+    interval: Interval
+    source: str
+
+
+Command = SaveJob | SaveUnit | ReadJobs | AnswerRequest | MeasureSource

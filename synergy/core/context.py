@@ -1,0 +1,310 @@
+"""What a user registers in ``context.py``: plain declarations, nothing checked yet.
+
+Each declaration remembers the line that made it, so that `catalog.build` can report every problem
+of a context at once with its place.  A context turns into a plain document and back, which is how
+the scheduler leaves it in the store for the console and the command line.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime, timedelta
+from pathlib import PurePath
+from typing import Any
+
+#: A duration: seconds, or a timedelta.
+Duration = int | float | timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """A dependency: which intervals of another process an interval waits for.
+
+    Plain (``offset`` 0, no ``window``): all that share time with it: the same day, the hours of
+    my day, the month I lie in.  ``offset`` -1 is the one before, ``window`` 7 the last seven of
+    them, the newest being the one that a plain dependency would end with.
+    """
+
+    process: str
+    offset: int = 0
+    window: int | None = None
+
+
+def previous(process: str) -> After:
+    """The interval before; of the process itself, it makes it sequential."""
+    return After(process, offset=-1)
+
+
+def last(count: int, process: str) -> After:
+    """The last `count` intervals up to and with the one of the same time."""
+    return After(process, window=count)
+
+
+def offset(intervals: int, process: str) -> After:
+    """The interval so many before (negative): ``offset(-7, "site_daily")`` is a week ago."""
+    return After(process, offset=intervals)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessDeclaration:
+    """One level of a tree; see `hourly` and its sisters for the meaning of each option."""
+
+    name: str
+    granularity: str
+    run: str | None = None
+    command: Sequence[str] = ()
+    noop_codes: Sequence[int] = ()
+    machine: str = "discrete"
+    blocking: str = "normal"
+    after: Sequence[After] = ()
+    on_failure: str = "hold"
+    grouping: int = 1
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    source: str | None = None
+    sink: str | None = None
+    every: str = "every 60"
+    lag: Duration | None = None
+    time_limit: Duration | None = None
+    max_attempts: int = 3
+    backoff: Duration = 10
+    parallel: int | None = None
+    priority: int = 0
+    #: Options that were given and do not exist.
+    unknown: Sequence[str] = ()
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeDeclaration:
+    """Processes of descending granularity, joined by calendar enclosure."""
+
+    name: str
+    processes: Sequence[ProcessDeclaration]
+    zone: str = "UTC"
+    start: str | None = None
+    until: str | None = None
+    lag: Duration = 300
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreerunDeclaration:
+    """A trigger-driven run beside the timetable."""
+
+    name: str
+    at: str
+    zone: str = "UTC"
+    run: str | None = None
+    command: Sequence[str] = ()
+    noop_codes: Sequence[int] = ()
+    misfire: str = "once"
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    source: str | None = None
+    sink: str | None = None
+    time_limit: Duration | None = None
+    max_attempts: int = 1
+    backoff: Duration = 10
+    priority: int = 0
+    #: Options that were given and do not exist.
+    unknown: Sequence[str] = ()
+    place: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramDeclaration:
+    """A worker program of this box: how many units at once, and of which processes."""
+
+    name: str
+    slots: int = 2
+    processes: Sequence[str] = ()
+    place: str = ""
+
+
+Declaration = TreeDeclaration | FreerunDeclaration | ProgramDeclaration
+
+
+class Context:
+    """Everything that is registered.
+
+    `sources` names what the recomputing processes read: ``name -> "package.module:function"``; the
+    function takes an interval and returns its first and last key, or None while it has none.
+    """
+
+    def __init__(self, *declared: Declaration, sources: Mapping[str, str] | None = None) -> None:
+        self.declared = declared
+        given: object = {} if sources is None else sources
+        self.sources: dict[str, str] = dict(given) if isinstance(given, Mapping) else {}
+        #: What was given for the sources and is no mapping.
+        self.no_sources = None if isinstance(given, Mapping) else given
+
+
+def _place() -> str:
+    frame = sys._getframe(2)
+    return f"{PurePath(frame.f_code.co_filename).name}:{frame.f_lineno}"
+
+
+def _sister(granularity: str) -> Callable[..., ProcessDeclaration]:
+    def declare(
+        name: str,
+        *,
+        after: str | After | Sequence[str | After] = (),
+        **options: Any,
+    ) -> ProcessDeclaration:
+        return ProcessDeclaration(
+            name=name,
+            granularity=granularity,
+            after=_afters(after),
+            place=_place(),
+            **_known(ProcessDeclaration, options, "name", "granularity", "after"),
+        )
+
+    declare.__name__ = granularity
+    declare.__doc__ = f"""Declare a {granularity} process.
+
+    `run` is ``"package.module:function"`` (or a class), or `command` a list of words.
+    `machine`: discrete, continuous or recomputing (which needs a `source`); `every` is how often
+    the latter two run while the interval is open.  `blocking`: normal, children or dependencies.
+    `after`: process names, or `previous`, `last`, `offset`.  `on_failure`: hold or skip.
+    `grouping`: so many {granularity} intervals in one.  `lag` seconds after the interval's end it
+    is due (the tree's by default).  `time_limit` and `backoff` in seconds; `max_attempts` before
+    it is given up; `parallel` units of it at once; `priority` high goes first.
+    """
+    return declare
+
+
+minutely = _sister("minutely")
+hourly = _sister("hourly")
+daily = _sister("daily")
+weekly = _sister("weekly")
+monthly = _sister("monthly")
+quarterly = _sister("quarterly")
+yearly = _sister("yearly")
+
+
+def tree(
+    name: str,
+    processes: Sequence[ProcessDeclaration],
+    *,
+    zone: str = "UTC",
+    start: str | datetime | None = None,
+    until: str | datetime | None = None,
+    lag: Duration = 300,
+) -> TreeDeclaration:
+    """Declare a tree: its levels in any order, cut by the local clock of `zone`.
+
+    `start` and `until` are local dates or times (``"2024-05-12"``, ``"2024-05-12T07:00"``), or
+    aware datetimes; without a start it is the moment when the scheduler first sees the tree.
+    """
+    return TreeDeclaration(
+        name=name,
+        processes=_several(processes),
+        zone=zone,
+        start=start.isoformat() if isinstance(start, datetime) else start,
+        until=until.isoformat() if isinstance(until, datetime) else until,
+        lag=lag,
+        place=_place(),
+    )
+
+
+def freerun(name: str, *, at: str, **options: Any) -> FreerunDeclaration:
+    """Declare a freerun: `run` or `command`, fired by the trigger `at` (local to `zone`).
+
+    `at`: ``"every 1800"``, ``"at Tue-10:00,Fri-18:00"`` or ``"cron 15 3 * * *"``.
+    `misfire`: what becomes of firings that nobody served: once (the latest), skip, or all.
+    """
+    return FreerunDeclaration(
+        name=name, at=at, place=_place(), **_known(FreerunDeclaration, options, "name", "at")
+    )
+
+
+def program(name: str, *, slots: int = 2, processes: Sequence[str] = ()) -> ProgramDeclaration:
+    """Declare a worker program: `slots` units at once, of these processes (all by default)."""
+    return ProgramDeclaration(name=name, slots=slots, processes=_several(processes), place=_place())
+
+
+def _afters(after: str | After | Sequence[str | After]) -> tuple[After, ...]:
+    listed = _several(after) if not isinstance(after, str | After) else (after,)
+    if not isinstance(listed, tuple):
+        listed = (listed,)
+    return tuple(After(item) if isinstance(item, str) else item for item in listed)
+
+
+def _several(given: Any) -> Any:
+    """A list of any kind as a tuple; what is none as it is, for the catalog to complain of."""
+    if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
+        return tuple(given)
+    return given
+
+
+def _known(kind: type, options: dict[str, Any], *named: str) -> dict[str, Any]:
+    """The options that a declaration has; the names of all others as its option `unknown`."""
+    known = {item.name for item in fields(kind)} - {"unknown", "place", *named}
+    return {
+        **{name: value for name, value in options.items() if name in known},
+        "unknown": tuple(name for name in options if name not in known),
+    }
+
+
+def to_document(context: Context) -> dict[str, Any]:
+    """The context as JSON values."""
+    return {
+        "trees": [_plain(d) for d in context.declared if isinstance(d, TreeDeclaration)],
+        "freeruns": [_plain(d) for d in context.declared if isinstance(d, FreerunDeclaration)],
+        "programs": [_plain(d) for d in context.declared if isinstance(d, ProgramDeclaration)],
+        "sources": dict(context.sources),
+    }
+
+
+def from_document(document: Mapping[str, Any]) -> Context:
+    """The context that a document was made from."""
+    return Context(
+        *(
+            TreeDeclaration(
+                **{
+                    **tree_,
+                    "processes": tuple(
+                        ProcessDeclaration(
+                            **{**level, "after": tuple(After(**item) for item in level["after"])}
+                        )
+                        for level in tree_["processes"]
+                    ),
+                }
+            )
+            for tree_ in document["trees"]
+        ),
+        *(FreerunDeclaration(**entry) for entry in document["freeruns"]),
+        *(ProgramDeclaration(**entry) for entry in document["programs"]),
+        sources=document["sources"],
+    )
+
+
+def with_starts(
+    document: Mapping[str, Any], stored: Mapping[str, Any] | None, now: datetime
+) -> dict[str, Any]:
+    """The document with a start for every tree: the one first given to it, else `now`.
+
+    A tree without a start begins when it is first seen, and keeps that start ever after.
+    """
+    known = {tree_["name"]: tree_["start"] for tree_ in stored["trees"]} if stored else {}
+    trees = [
+        {**tree_, "start": tree_["start"] or known.get(tree_["name"]) or now.isoformat()}
+        for tree_ in document["trees"]
+    ]
+    return {**document, "trees": trees}
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses to objects, tuples to lists, timedeltas to seconds."""
+    if hasattr(value, "__dataclass_fields__"):
+        return {
+            item.name: _plain(getattr(value, item.name))
+            for item in fields(value)
+            if item.name != "unknown"
+        }
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,898 @@
+"""The engine: told what happened, it says what to do.  Pure, synchronous, one thread.
+
+``handle(event, now)`` returns commands; the loop executes each and tells the engine how it went.
+The engine takes a job for changed only when the store took the write: between asking and answer
+the job is *being written*, and what concerns it waits.  A refused write brings the document as it
+stands, which replaces what the engine believed; that is normal, not an error (DESIGN §3.11).
+
+It never scans: an interval is considered when it falls due, when something that it waits for
+finished, and when a timer of its own fires.  Considering is idempotent, so that a wake-up too many
+costs little and one that is repeated changes nothing.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import count
+from typing import assert_never
+
+from synergy.core import freeruns, machines, plans, recovery
+from synergy.core.catalog import Catalog, Process
+from synergy.core.commands import (
+    AnswerRequest,
+    Command,
+    MeasureSource,
+    ReadJobs,
+    SaveJob,
+    SaveUnit,
+)
+from synergy.core.events import (
+    Event,
+    JobRefused,
+    JobSaved,
+    JobsChanged,
+    JobsRead,
+    Loaded,
+    RequestFiled,
+    SourceMeasured,
+    TimePassed,
+    UnitChanged,
+    UnitRefused,
+    UnitSaved,
+)
+from synergy.core.intervals import BadLabel, Interval
+from synergy.core.model import Fence, Job, JobWrite, Json, Request, Task, Unit, UnitWrite
+from synergy.core.readiness import Hopeless, NotBegun, Pausing, Ready, Waiting, judge
+from synergy.core.states import JobState, UnitState
+from synergy.core.timetable import Timetable
+
+#: Units of one process that are requested or at work at once, where it sets no limit itself.
+#: Enough for every worker to be busy, few enough for the queue to stay small in a long catch-up.
+DISPATCH_AHEAD = 256
+#: Intervals of one process that stand ready before the calendar is followed further.
+READY_AHEAD = 1024
+#: A source that could not be measured is measured again after this.
+MEASURE_AGAIN = timedelta(seconds=10)
+#: A firing served later than this was missed (matters for the misfire policy ``skip``).
+PUNCTUAL = timedelta(seconds=60)
+#: A clock set back by more than this makes what waits for its time be looked at anew.
+SET_BACK = timedelta(seconds=60)
+
+#: A job by process and start.
+Key = tuple[str, datetime]
+
+
+@dataclass(slots=True)
+class _Operation:
+    """A request being executed: in phases, each begun when the store has taken the one before."""
+
+    request: Request
+    order: list[plans.Place]
+    targets: frozenset[Key]
+    #: Phases that are left, the present one first.
+    phases: deque[str]
+    #: Jobs that the present phase still has to see written.
+    waiting: dict[Key, plans.Place] = field(default_factory=dict)
+    #: Units that it still has to see canceled.
+    canceling: set[str] = field(default_factory=set)
+    #: Terminal jobs as read from the store.
+    read: dict[str, Job] = field(default_factory=dict)
+    #: What it did, for the answer.
+    touched: list[Json] = field(default_factory=list)
+
+
+class Engine:
+    """Decides everything; touches nothing."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self.timetable = Timetable(catalog)
+        self._commands: list[Command] = []
+        self._writing: dict[Key, JobWrite] = {}
+        self._later: dict[Key, list[Event]] = {}
+        self._units: dict[str, Unit] = {}
+        self._bounds: dict[Key, tuple[Json, Json]] = {}
+        #: By process: the intervals that are being measured, and whether they had closed by then.
+        self._measuring: dict[str, dict[datetime, bool]] = {}
+        self._unmeasured: dict[Key, datetime] = {}
+        self._ready: dict[str, list[tuple[datetime, Interval]]] = {}
+        self._queued: set[Key] = set()
+        self._out: dict[str, set[datetime]] = {}
+        self._due: dict[str, Interval | None] = {}
+        self._behind: set[str] = set()
+        self._timers: list[tuple[datetime, int, str, tuple[object, ...]]] = []
+        self._timed: dict[tuple[object, ...], datetime] = {}
+        self._ticket = count()
+        self._fired: dict[str, datetime] = {}
+        self._firing: dict[str, datetime] = {}
+        self._requests: deque[Request] = deque()
+        self._known_requests: set[str] = set()
+        self._operation: _Operation | None = None
+        self._frozen: set[Key] = set()
+        self._now: datetime | None = None
+
+    def handle(self, event: Event, now: datetime) -> list[Command]:
+        """Take in what happened; returns what to do now, in this order."""
+        self._commands = []
+        if self._now is not None and now < self._now - SET_BACK:
+            self._clock_set_back(now)
+        self._now = now
+        self._take(event, now)
+        self._fire_timers(now)
+        for name in list(self._behind):
+            self._follow(name, now)
+        self._dispatch(now)
+        return self._commands
+
+    def wake_at(self) -> datetime | None:
+        """When the engine wants to be told `TimePassed`, if nothing happens before."""
+        return self._timers[0][0] if self._timers else None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way: no unit out, no write pending, nothing ready."""
+        return not (self._units or self._writing or self._queued or self._operation or self._behind)
+
+    # what happened
+
+    def _take(self, event: Event, now: datetime) -> None:
+        match event:
+            case Loaded():
+                self._load(event, now)
+            case TimePassed():
+                pass
+            case UnitChanged(unit):
+                self._unit_changed(unit, event, now)
+            case JobsChanged(jobs):
+                self._jobs_changed(jobs, now)
+            case RequestFiled(request):
+                if request.id not in self._known_requests:
+                    self._known_requests.add(request.id)
+                    self._requests.append(request)
+                self._next_operation(now)
+            case JobSaved(write):
+                self._job_saved(write, now)
+            case JobRefused(write, current):
+                self._job_refused(write, current, now)
+            case UnitSaved(write):
+                self._unit_saved(write.unit, now)
+            case UnitRefused(write, current):
+                self._unit_refused(write, current, now)
+            case JobsRead():
+                self._jobs_read(event, now)
+            case SourceMeasured():
+                self._source_measured(event, now)
+            case _:
+                assert_never(event)
+
+    def _load(self, loaded: Loaded, now: datetime) -> None:
+        self.timetable.load(loaded.ledgers, loaded.entries, loaded.jobs)
+        for unit in loaded.units:
+            if not unit.state.terminal and self._known(unit.process):
+                self._units[unit.key] = unit
+        for name, process in self.catalog.processes.items():
+            start, _ = self.catalog.spans[name]
+            self._due[name] = process.calendar.starting_at(start)
+            self._behind.add(name)
+            if process.open_ended:
+                self._open(name, max(now - process.lag, start), now)
+        for name in self.catalog.freeruns:
+            self._fired[name] = loaded.fired.get(name, now)
+        units = {unit.key: unit for unit in loaded.units}
+        for job in loaded.jobs:
+            if job.process in self.catalog.freeruns:
+                self.timetable.put(job)
+                self._firing[job.process] = job.interval.start
+        open_requests = {request.id for request in loaded.requests}
+        for job in list(self.timetable.active.values()):
+            self._resume(job, units, now)
+            for hold in job.holds:
+                if hold not in open_requests:  # refused when it was executed again
+                    self._release(job, hold, now)
+        for unit in loaded.units:
+            if self._known(unit.process):
+                self._unit_changed(unit, UnitChanged(unit), now)
+        for name in self.catalog.freeruns:
+            self._fire(name, now)
+        for request in loaded.requests:
+            self._take(RequestFiled(request), now)
+
+    def _resume(self, job: Job, units: Mapping[str, Unit], now: datetime) -> None:
+        """Go on with an active job where the last scheduler left it."""
+        if self._has_unit(job):
+            self._out.setdefault(job.process, set()).add(job.interval.start)
+            if job.unit not in units:
+                self._insert_unit(job, now)
+        else:
+            self._consider(job.process, job.interval, now)
+
+    def _job_saved(self, write: JobWrite, now: datetime) -> None:
+        job = write.job
+        key = (job.process, job.interval.start)
+        self._writing.pop(key, None)
+        before = self.timetable.active.get(key)
+        self.timetable.put(job)
+        if self._operation is not None:
+            self._operation.read[job.key] = job
+        self._settled(job, before, now)
+        self._answered(key, job.version, now)
+
+    def _job_refused(self, write: JobWrite, current: Job | None, now: datetime) -> None:
+        key = (write.job.process, write.job.interval.start)
+        self._writing.pop(key, None)
+        self._bounds.pop(key, None)
+        if current is None:
+            self.timetable.active.pop(key, None)
+            self._out.setdefault(write.job.process, set()).discard(write.job.interval.start)
+            self._consider(write.job.process, write.job.interval, now)
+            self._answered(key, 0, now)
+        else:
+            before = self.timetable.active.get(key)
+            self._believe(current)
+            self._settled(current, before, now)
+            self._answered(key, current.version, now)
+
+    def _jobs_changed(self, jobs: Iterable[Job], now: datetime) -> None:
+        """Another scheduler moved them: take over all before anything follows from one (I13)."""
+        taken = []
+        for job in jobs:
+            key = (job.process, job.interval.start)
+            known = self.timetable.active.get(key)
+            if key in self._writing:
+                self._later.setdefault(key, []).append(JobsChanged((job,)))
+            elif self._known(job.process) and (known is None or known.version < job.version):
+                self._believe(job)
+                taken.append((job, known))
+        for job, known in taken:
+            self._settled(job, known, now)
+
+    def _believe(self, job: Job) -> None:
+        self.timetable.put(job)
+        if job.process in self.catalog.freeruns:
+            self._fired[job.process] = max(self._fired[job.process], job.interval.start)
+            if not job.state.terminal:
+                self._firing[job.process] = job.interval.start
+        if self._operation is not None:
+            self._operation.read[job.key] = job
+
+    def _settled(self, job: Job, before: Job | None, now: datetime) -> None:
+        """Everything that follows from how a job now stands in the store."""
+        key = (job.process, job.interval.start)
+        out = self._out.setdefault(job.process, set())
+        if self._has_unit(job):
+            out.add(job.interval.start)
+            # Also where another scheduler dispatched it: it may have died before its insert, and
+            # where it did not, the refusal tells how the unit stands.
+            if job.unit not in self._units:
+                self._insert_unit(job, now)
+        else:
+            out.discard(job.interval.start)
+            self._bounds.pop(key, None)
+        self._cancel_orphans(job, before, now)
+        if job.state.terminal and not job.holds:
+            self._wake_consumers(job.process, job.interval, now)
+            if self._firing.get(job.process) == job.interval.start:
+                del self._firing[job.process]
+                self._fire(job.process, now)
+        elif key not in self._frozen:
+            self._consider(job.process, job.interval, now)
+
+    def _answered(self, key: Key, version: int, now: datetime) -> None:
+        """A job is no longer being written: do what waited for that."""
+        for event in self._later.pop(key, ()):
+            if not (isinstance(event, JobsChanged) and event.jobs[0].version <= version):
+                self._take(event, now)
+        operation = self._operation
+        if operation is not None and key in operation.waiting:
+            place = operation.waiting.pop(key)
+            self._step(operation, place, now)
+            self._next_phase(now)
+
+    def _unit_changed(self, unit: Unit, event: Event, now: datetime) -> None:
+        if not self._known(unit.process):
+            return
+        key = (unit.process, unit.interval.start)
+        if key in self._writing:
+            self._later.setdefault(key, []).append(event)
+            return
+        known = self._units.get(unit.key)
+        if known is not None and known.version > unit.version:
+            return
+        job = self.timetable.active.get(key)
+        current = job is not None and job.unit == unit.key and job.state.at_work
+        if unit.state.terminal:
+            self._units.pop(unit.key, None)
+            self._canceled(unit.key, now)
+            if current:
+                assert job is not None
+                self._finish(job, unit, now)
+            return
+        self._units[unit.key] = unit
+        if not current:
+            self._cancel(unit, "its job has moved on", now)
+        elif unit.lease_until is not None:
+            self._timer(unit.lease_until, "lease", unit.key)
+        elif unit.provisional:
+            self._consider(unit.process, unit.interval, now)
+
+    def _unit_saved(self, unit: Unit, now: datetime) -> None:
+        known = self._units.get(unit.key)
+        if known is None or known.version <= unit.version:
+            self._unit_changed(unit, UnitChanged(unit), now)
+
+    def _unit_refused(self, write: UnitWrite, current: Unit | None, now: datetime) -> None:
+        if current is not None:
+            self._unit_changed(current, UnitChanged(current), now)
+        else:
+            self._units.pop(write.unit.key, None)
+            self._canceled(write.unit.key, now)
+
+    # one job
+
+    def _consider(self, name: str, interval: Interval, now: datetime) -> None:
+        """Look whether a job can go a step further; harmless when it cannot."""
+        key = (name, interval.start)
+        process = self.catalog.processes.get(name)
+        if process is None or key in self._frozen or key in self._writing:
+            return
+        job = self.timetable.job(name, interval)
+        if job is None:
+            return
+        final = process.due(interval) <= now
+        if not final and self._followed(name, interval):
+            # Only after the clock was set back: `_follow` will not come by here again.
+            self._timer(process.due(interval), "consider", name, interval)
+        if self._has_unit(job):
+            if final:
+                self._drop_unstarted_provisional(job, now)
+            return
+        if not final and not process.open_ended:
+            return
+        verdict = judge(self.timetable, job, now, final=final)
+        if isinstance(verdict, Waiting):
+            reason = verdict.for_[0]
+            if isinstance(reason, Pausing | NotBegun):
+                self._timer(reason.until, "consider", name, interval)
+            return
+        if key not in self._queued and interval.start not in self._measuring.get(name, ()):
+            self._queued.add(key)
+            heapq.heappush(self._ready.setdefault(name, []), (interval.start, interval))
+
+    def _dispatch(self, now: datetime) -> None:
+        """Request units for what is ready, oldest interval first, as far as the limits allow."""
+        for name, ready in self._ready.items():
+            process = self.catalog.processes[name]
+            out = self._out.setdefault(name, set())
+            measuring = self._measuring.setdefault(name, {})
+            limit = min(process.parallel or DISPATCH_AHEAD, DISPATCH_AHEAD)
+            while len(out) + len(measuring) < limit:
+                if not ready and name in self._behind:
+                    self._follow(name, now)
+                if not ready:
+                    break
+                _, interval = heapq.heappop(ready)
+                key = (name, interval.start)
+                self._queued.discard(key)
+                if key not in self._frozen and key not in self._writing:
+                    self._begin(process, interval, now)
+
+    def _begin(self, process: Process, interval: Interval, now: datetime) -> None:
+        job = self.timetable.job(process.name, interval)
+        if job is None or self._has_unit(job):
+            return
+        final = process.due(interval) <= now
+        verdict = judge(self.timetable, job, now, final=final)
+        if isinstance(verdict, Hopeless):
+            self._save(machines.skipped(process.machine, job, now, str(verdict)), job)
+        elif isinstance(verdict, Ready):
+            self._request(process, job, final, now)
+        else:
+            self._consider(process.name, interval, now)
+
+    def _request(self, process: Process, job: Job, final: bool, now: datetime) -> None:
+        key = (process.name, job.interval.start)
+        generations: dict[str, int] = {}
+        if final:
+            generations, results = self.timetable.inputs_generations(process.name, job.interval)
+            kept = None
+            if job.state is JobState.EMBRYO:
+                kept = machines.kept(process.machine, job, generations, results, now)
+            if kept is not None:
+                self._save(kept, job)
+                return
+        if process.measured and key not in self._bounds:
+            self._measure(process, job.interval, now)
+            return
+        self._out[process.name].add(job.interval.start)
+        self._save(
+            machines.dispatched(process.machine, job, now, final=final, consuming=generations), job
+        )
+
+    def _finish(self, job: Job, unit: Unit, now: datetime) -> None:
+        process = self.catalog.processes.get(job.process)
+        machine = process.machine if process is not None else "freerun"
+        on_failure = process.on_failure if process is not None else "hold"
+        every = process.every if process is not None else None
+        self._save(machines.after_unit(machine, on_failure, job, unit, now, every), job)
+
+    def _save(self, job: Job, before: Job) -> None:
+        write = JobWrite(job, before.version)
+        self._writing[job.process, job.interval.start] = write
+        self._commands.append(SaveJob(write))
+
+    def _has_unit(self, job: Job) -> bool:
+        return job.state.at_work and job.unit is not None
+
+    def _known(self, name: str) -> bool:
+        return name in self.catalog.processes or name in self.catalog.freeruns
+
+    def _task(self, name: str) -> Task:
+        process = self.catalog.processes.get(name)
+        return process.task if process is not None else self.catalog.freeruns[name].task
+
+    def _wake_consumers(self, name: str, interval: Interval, now: datetime) -> None:
+        if name in self.catalog.processes:
+            for consumer, its in self.catalog.consumers(name, interval):
+                self._consider(consumer, its, now)
+
+    # units
+
+    def _insert_unit(self, job: Job, now: datetime) -> None:
+        process = self.catalog.processes.get(job.process)
+        bounds = self._bounds.pop((job.process, job.interval.start), None)
+        if process is not None and process.measured and bounds is None:
+            # Its scheduler died between dispatch and insert: no unit goes out unmeasured.
+            self._measure(process, job.interval, now)
+            return
+        unit = machines.unit_of(job, self._task(job.process), now, *(bounds or (None, None)))
+        self._units[unit.key] = unit
+        self._commands.append(SaveUnit(UnitWrite(unit, None)))
+        if process is not None and process.measured and unit.provisional:
+            self._measure_later(process, job.interval, now)
+
+    def _cancel(self, unit: Unit, why: str, now: datetime) -> None:
+        withdrawn = recovery.canceled(unit, now, why)
+        self._commands.append(SaveUnit(UnitWrite(withdrawn, unit.fence)))
+        if self._operation is not None and (unit.process, unit.interval.start) in self._frozen:
+            self._operation.canceling.add(unit.key)
+
+    def _canceled(self, unit_key: str, now: datetime) -> None:
+        if self._operation is not None and unit_key in self._operation.canceling:
+            self._operation.canceling.discard(unit_key)
+            self._next_phase(now)
+
+    def _cancel_orphans(self, job: Job, before: Job | None, now: datetime) -> None:
+        """Withdraw the units of a job that it no longer waits for (protocol D7)."""
+        current = job.unit if self._has_unit(job) else None
+        former = before.unit if before is not None else None
+        for key in dict.fromkeys((former or "", *self._candidate_orphans(job))):
+            unit = self._units.get(key)
+            if unit is not None and key != current:
+                self._cancel(unit, job.reason or "its job has moved on", now)
+
+    def _candidate_orphans(self, job: Job) -> Iterator[str]:
+        """Keys under which an earlier unit of the job may still be out."""
+        before = f"{job.key}#{job.generation - 1}"
+        now = f"{job.key}#{job.generation}"
+        runs = range(max(job.runs, 1) + 1)
+        for base in (before, now):
+            yield base
+            yield from (f"{base}.{run}" for run in runs if run)
+
+    def _drop_unstarted_provisional(self, job: Job, now: datetime) -> None:
+        """The interval closed: a provisional unit that nobody started is not worth a wait."""
+        unit = self._units.get(job.unit or "")
+        if unit is not None and unit.provisional and unit.state is UnitState.REQUESTED:
+            self._cancel(unit, "its interval has closed", now)
+
+    def _lease_ran_out(self, unit_key: str, now: datetime) -> None:
+        unit = self._units.get(unit_key)
+        if unit is None or unit.lease_until is None:
+            return
+        if unit.lease_until > now:
+            self._timer(unit.lease_until, "lease", unit_key)
+            return
+        fence = Fence(unit.state, unit.attempt, unit.owner, unit.lease_until)
+        self._commands.append(SaveUnit(UnitWrite(recovery.after_lost_lease(unit, now), fence)))
+
+    # sources
+
+    def _measure(self, process: Process, interval: Interval, now: datetime) -> None:
+        key = (process.name, interval.start)
+        measuring = self._measuring.setdefault(process.name, {})
+        if interval.start in measuring or process.task.source is None:
+            return
+        again = self._unmeasured.get(key)
+        if again is not None and now < again <= now + MEASURE_AGAIN:
+            self._timer(again, "consider", process.name, interval)
+            return
+        measuring[interval.start] = process.due(interval) <= now
+        self._commands.append(MeasureSource(process.name, interval, process.task.source))
+
+    def _measure_later(self, process: Process, interval: Interval, now: datetime) -> None:
+        """A provisional unit that nobody starts is widened whenever another would be made."""
+        following = process.every.next_after(now)
+        if following is not None:
+            self._timer(following, "consider", process.name, interval)
+
+    def _source_measured(self, measured: SourceMeasured, now: datetime) -> None:
+        name, interval = measured.process, measured.interval
+        process = self.catalog.processes.get(name)
+        key = (name, interval.start)
+        if key in self._writing:
+            self._later.setdefault(key, []).append(measured)
+            return
+        closed = self._measuring.get(name, {}).pop(interval.start, None)
+        job = self.timetable.job(name, interval) if process is not None else None
+        if process is None or job is None or closed is None:
+            return
+        if measured.error is not None:
+            self._unmeasured[key] = now + MEASURE_AGAIN
+            self._timer(now + MEASURE_AGAIN, "consider", name, interval)
+            reason = f"its source could not be measured: {measured.error}"
+            if job.reason != reason:
+                self._save(job.moved(job.state, now, reason), job)
+            return
+        self._unmeasured.pop(key, None)
+        unit = self._units.get(job.unit or "")
+        fresh = closed or process.due(interval) > now
+        if self._has_unit(job):
+            if unit is None:
+                self._bounds[key] = (measured.low, measured.high)
+                self._insert_unit(job, now)
+            elif unit.state is UnitState.REQUESTED and (fresh or unit.provisional):
+                self._widen(unit, measured, now)
+        elif key not in self._frozen:
+            # What was measured while the interval was open is not good enough for its final run.
+            if fresh:
+                self._bounds[key] = (measured.low, measured.high)
+            self._begin(process, interval, now)
+            if key not in self._writing:
+                self._bounds.pop(key, None)
+
+    def _widen(self, unit: Unit, measured: SourceMeasured, now: datetime) -> None:
+        """An unstarted unit gets the new boundaries instead of a second one."""
+        if (unit.low, unit.high) != (measured.low, measured.high):
+            wider = replace(unit, low=measured.low, high=measured.high, version=unit.version + 1)
+            self._commands.append(SaveUnit(UnitWrite(wider, unit.fence)))
+
+    # time
+
+    def _timer(self, when: datetime, kind: str, *payload: object) -> None:
+        """One timer for each purpose: the earliest that was wished for."""
+        set_for = self._timed.get((kind, *payload))
+        if set_for is None or when < set_for:
+            self._timed[kind, *payload] = when
+            heapq.heappush(self._timers, (when, next(self._ticket), kind, payload))
+
+    def _fire_timers(self, now: datetime) -> None:
+        while self._timers and self._timers[0][0] <= now:
+            when, _, kind, payload = heapq.heappop(self._timers)
+            if self._timed.get((kind, *payload)) != when:
+                continue
+            del self._timed[kind, *payload]
+            match kind, payload:
+                case "due", (str(name),):
+                    self._behind.add(name)
+                case "open", (str(name), datetime() as start):
+                    self._open(name, start, now)
+                case "consider", (str(name), Interval() as interval):
+                    self._again(name, interval, now)
+                case "lease", (str(key),):
+                    self._lease_ran_out(key, now)
+                case "fire", (str(name),):
+                    self._fire(name, now)
+
+    def _again(self, name: str, interval: Interval, now: datetime) -> None:
+        """A provisional run has its time: make it, or widen the one that nobody has started."""
+        process = self.catalog.processes[name]
+        job = self.timetable.job(name, interval)
+        if process.measured and job is not None and self._has_unit(job):
+            unit = self._units.get(job.unit or "")
+            if unit is None or unit.state is UnitState.REQUESTED:
+                self._measure(process, interval, now)
+            if unit is not None and unit.provisional:
+                self._measure_later(process, interval, now)
+        self._consider(name, interval, now)
+
+    def _open(self, name: str, start: datetime, now: datetime) -> None:
+        """Follow the calendar of a process that runs over its open intervals."""
+        calendar = self.catalog.processes[name].calendar
+        interval = calendar.containing(start)
+        while interval.start <= now and self.catalog.exists(name, interval):
+            self._consider(name, interval, now)
+            interval = calendar.next(interval)
+        if self.catalog.exists(name, interval):
+            self._timer(interval.start, "open", name, interval.start)
+
+    def _followed(self, name: str, interval: Interval) -> bool:
+        """Whether the interval has fallen due once."""
+        following = self._due[name]
+        return following is None or interval.start < following.start
+
+    def _clock_set_back(self, now: datetime) -> None:
+        """What was to happen later than now may be what has happened already: look anew.
+
+        Nothing is done twice by that: firings and jobs have their keys (D11, I15).
+        """
+        for name in self.catalog.freeruns:
+            self._fired[name] = min(self._fired[name], now)
+            self._fire(name, now)
+        for name, process in self.catalog.processes.items():
+            if process.open_ended:
+                self._open(name, max(now - process.lag, self.catalog.spans[name][0]), now)
+
+    def _follow(self, name: str, now: datetime) -> None:
+        """Consider the intervals of a process that have fallen due, in order."""
+        process = self.catalog.processes[name]
+        calendar, ledger = process.calendar, self.timetable.ledgers[name]
+        _, end = self.catalog.spans[name]
+        ready = self._ready.setdefault(name, [])
+        interval = self._due[name]
+        while interval is not None and process.due(interval) <= now and len(ready) < READY_AHEAD:
+            if ledger.at(interval.start) is None:
+                self._consider(name, interval, now)
+                interval = calendar.next(interval)
+            else:
+                following = ledger.end_of_run(interval.start)
+                assert following is not None, "a ledger ends with a gap"
+                interval = calendar.starting_at(following)
+            if end is not None and interval.start >= end:
+                interval = None
+        self._due[name] = interval
+        if interval is None:
+            self._behind.discard(name)
+        elif process.due(interval) > now:
+            self._behind.discard(name)
+            self._timer(process.due(interval), "due", name)
+
+    # freeruns
+
+    def _fire(self, name: str, now: datetime) -> None:
+        """Serve what is due of a freerun; one firing at a time."""
+        freerun = self.catalog.freeruns[name]
+        firing = freeruns.due_firing(freerun, self._fired[name], now)
+        if firing is None:
+            following = freerun.trigger.next_after(self._fired[name])
+            if following is not None:
+                self._timer(following, "fire", name)
+            return
+        busy = self._firing.get(name)
+        if busy is not None and freerun.misfire == "all":
+            return
+        self._fired[name] = firing.instant
+        job = Job(process=name, interval=freeruns.firing_interval(firing.instant))
+        if busy is not None:
+            self._save(
+                machines.skipped("freerun", job, now, f"the run of {_iso(busy)} was still at work"),
+                job,
+            )
+        elif freerun.misfire == "skip" and now - firing.instant > PUNCTUAL:
+            late = now - firing.instant
+            self._save(machines.skipped("freerun", job, now, f"missed, {late} late"), job)
+        else:
+            counted = f"{firing.missed}{' and more' if firing.missed == freeruns.COUNTED else ''}"
+            reason = f"also for {counted} missed firings" if firing.missed else ""
+            self._start_firing(job, reason, now)
+        following = freerun.trigger.next_after(firing.instant)
+        if following is not None:
+            self._timer(following, "fire", name)
+
+    def _start_firing(self, job: Job, reason: str, now: datetime) -> None:
+        self._firing[job.process] = job.interval.start
+        begun = machines.dispatched("freerun", job, now, final=True, consuming={})
+        self._save(replace(begun, reason=reason), job)
+
+    # requests
+
+    def _next_operation(self, now: datetime) -> None:
+        while self._operation is None and self._requests:
+            request = self._requests.popleft()
+            refusal = self._begin_operation(request, now)
+            if refusal:
+                for job in list(self.timetable.active.values()):
+                    self._release(job, request.id, now)
+                self._answer(request, "refused", {"why": refusal}, now)
+
+    def _release(self, job: Job, request: str, now: datetime) -> None:
+        """Take off what the first half of a request left that cannot be executed any more."""
+        if (job.process, job.interval.start) not in self._writing:
+            released = machines.released(job, request, now)
+            if released is not None:
+                self._save(released, job)
+
+    def _begin_operation(self, request: Request, now: datetime) -> str:
+        """Start executing a request; the reason where it cannot be."""
+        if request.process in self.catalog.freeruns:
+            if request.action != "trigger":
+                return f"{request.process} is a freerun: it can be triggered, nothing else"
+            return self._trigger_freerun(request, now)
+        process = self.catalog.processes.get(request.process)
+        if process is None:
+            return f"no process {request.process} is registered"
+        targets = []
+        for start in request.starts:
+            try:
+                interval = process.calendar.starting_at(start)
+            except BadLabel as error:
+                return str(error)
+            if not self.catalog.exists(process.name, interval):
+                return f"{interval.label} lies outside the span of tree {process.tree}"
+            targets.append((process.name, interval))
+        match request.action:
+            case "reprocess":
+                order = plans.to_reopen(self.catalog, targets, now)
+                phases = deque(["hold", "reopen", "release"])
+            case "skip":
+                order = plans.to_skip(self.catalog, targets)
+                phases = deque(["skip"])
+            case "trigger":
+                return self._trigger_process(request, targets, now)
+            case _:
+                return f"action {request.action!r} is none of reprocess, skip, trigger"
+        self._operation = _Operation(
+            request, order, frozenset((name, interval.start) for name, interval in targets), phases
+        )
+        self._frozen = {(name, interval.start) for name, interval in order}
+        unknown = tuple(
+            f"{name}@{interval.label}"
+            for name, interval in order
+            if self.timetable.job(name, interval) is None
+        )
+        self._commands.append(ReadJobs(request.id, unknown))
+        return ""
+
+    def _jobs_read(self, event: JobsRead, now: datetime) -> None:
+        operation = self._operation
+        if operation is not None and operation.request.id == event.request_id:
+            operation.read.update(event.jobs)
+            self._begin_phase(operation, now)
+
+    def _begin_phase(self, operation: _Operation, now: datetime) -> None:
+        for place in operation.order:
+            self._step(operation, place, now)
+        self._next_phase(now)
+
+    def _next_phase(self, now: datetime) -> None:
+        operation = self._operation
+        if operation is None or operation.waiting or operation.canceling:
+            return
+        operation.phases.popleft()
+        if operation.phases:
+            self._begin_phase(operation, now)
+            return
+        self._operation, self._frozen = None, set()
+        self._answer(operation.request, "done", {"touched": operation.touched}, now)
+        for name, interval in operation.order:
+            self._consider(name, interval, now)
+        self._next_operation(now)
+
+    def _step(self, operation: _Operation, place: plans.Place, now: datetime) -> None:
+        """Do to one job what the present phase wants, unless it is done already."""
+        name, interval = place
+        key = (name, interval.start)
+        if key in self._writing:
+            operation.waiting[key] = place
+            return
+        job = self._document(operation, name, interval)
+        changed = self._changed(operation, job, key, now)
+        if changed is None:
+            return
+        if (changed.generation, changed.state) != (job.generation, job.state):
+            operation.touched.append(
+                {
+                    "process": name,
+                    "interval": interval.label,
+                    "was": job.state.value,
+                    "is": changed.state.value,
+                    "generation": changed.generation,
+                }
+            )
+        operation.waiting[key] = place
+        self._save(changed, job)
+
+    def _changed(self, operation: _Operation, job: Job, key: Key, now: datetime) -> Job | None:
+        request, process = operation.request, self.catalog.processes[job.process]
+        target = key in operation.targets
+        why = _in_words(request)
+        match operation.phases[0]:
+            case "hold" if not self._only_target(operation, key):
+                return machines.reopened(
+                    process.machine, job, request.id, now, target=target, hold=True, reason=why
+                )
+            case "reopen" if target:
+                return machines.reopened(
+                    process.machine, job, request.id, now, target=True, hold=False, reason=why
+                )
+            case "release":
+                return machines.released(job, request.id, now)
+            case "skip" if not job.state.finished and request.id not in job.requests:
+                return machines.skipped(process.machine, job, now, why, request.id)
+        return None
+
+    def _only_target(self, operation: _Operation, key: Key) -> bool:
+        """Whether the job was named and does not build on another that was named.
+
+        A named job that does is fenced and held like every other consumer.
+        """
+        if key not in operation.targets:
+            return False
+        process = self.catalog.processes[key[0]]
+        interval = process.calendar.starting_at(key[1])
+        return not any(
+            (given.process, one.start) in self._frozen
+            for given in self.catalog.inputs(process.name, interval)
+            for one in self.catalog.intervals_of(given)
+        )
+
+    def _document(self, operation: _Operation, name: str, interval: Interval) -> Job:
+        active = self.timetable.active.get((name, interval.start))
+        if active is not None:
+            return active
+        derived = Job(process=name, interval=interval)
+        return operation.read.get(derived.key, derived)
+
+    def _trigger_freerun(self, request: Request, now: datetime) -> str:
+        busy = self._firing.get(request.process)
+        job = Job(process=request.process, interval=freeruns.firing_interval(request.filed_at))
+        if busy is None:
+            self._start_firing(job, _in_words(request), now)
+        elif busy != request.filed_at:
+            return f"the run of {_iso(busy)} is still at work"
+        self._answer(
+            request,
+            "done",
+            {"touched": [{"process": job.process, "interval": job.interval.label}]},
+            now,
+        )
+        return ""
+
+    def _trigger_process(
+        self, request: Request, targets: Iterable[plans.Place], now: datetime
+    ) -> str:
+        """Run now what only waits for its time: a back-off, or the next provisional run."""
+        touched: list[Json] = []
+        left: list[Json] = []
+        for name, interval in targets:
+            job = self.timetable.job(name, interval)
+            unit = self._units.get(job.unit or "") if job is not None else None
+            what = f"{name} {interval.label}"
+            if (name, interval.start) in self._writing:
+                left.append(f"{what} is just changing")
+            elif job is None:
+                left.append(f"{what} has ended; reprocess it to run it again")
+            elif self._has_unit(job) and unit is not None and unit.state is UnitState.REQUESTED:
+                hurried = unit.moved(unit.state, now, unit.reason, not_before=None)
+                self._commands.append(SaveUnit(UnitWrite(hurried, unit.fence)))
+                touched.append({"process": name, "interval": interval.label})
+            elif self._has_unit(job):
+                left.append(f"{what} is at work already")
+            elif job.next_run is not None:
+                self._save(job.moved(job.state, now, _in_words(request), next_run=None), job)
+                touched.append({"process": name, "interval": interval.label})
+            else:
+                final = self.catalog.processes[name].due(interval) <= now
+                verdict = judge(self.timetable, job, now, final=final, limit=5)
+                reasons = verdict.for_ if isinstance(verdict, Waiting) else ("a free place",)
+                left.append(f"{what} waits: " + "; ".join(map(str, reasons)))
+        if not touched:
+            return "; ".join(map(str, left))
+        answer: dict[str, Json] = {"touched": touched}
+        self._answer(request, "done", answer | {"left": left} if left else answer, now)
+        return ""
+
+    def _answer(self, request: Request, state: str, answer: dict[str, Json], now: datetime) -> None:
+        answered = replace(request, state=state, answered_at=now, answer=answer)
+        self._commands.append(AnswerRequest(answered))
+
+
+def _in_words(request: Request) -> str:
+    by = f" by {request.actor}" if request.actor else ""
+    why = f": {request.reason}" if request.reason else ""
+    return f"{request.action} {request.id}{by}{why}"
+
+
+def _iso(instant: datetime) -> str:
+    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,122 @@
+"""What the engine is told."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from synergy.core.intervals import Interval
+from synergy.core.model import (
+    FeedEntry,
+    Job,
+    JobWrite,
+    Json,
+    LedgerRecord,
+    Request,
+    Unit,
+    UnitWrite,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """The store was read: everything that is not terminal, and the ledgers."""
+
+    ledgers: Mapping[str, LedgerRecord]
+    #: Feed entries that are in no ledger yet.
+    entries: tuple[FeedEntry, ...]
+    jobs: tuple[Job, ...]
+    #: Units that are not terminal, and the units of the jobs above.
+    units: tuple[Unit, ...]
+    requests: tuple[Request, ...]
+    #: Start of the latest firing of each freerun.
+    fired: Mapping[str, datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """Nothing else happened, but the clock moved on."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitChanged:
+    """A worker moved a unit: this is how it stands."""
+
+    unit: Unit
+
+
+@dataclass(frozen=True, slots=True)
+class JobsChanged:
+    """Another scheduler moved some jobs: this is how they stand."""
+
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFiled:
+    """An operator wants something."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class JobSaved:
+    """The store took the write."""
+
+    write: JobWrite
+
+
+@dataclass(frozen=True, slots=True)
+class JobRefused:
+    """The store did not take it; `current` stands there (None: nothing)."""
+
+    write: JobWrite
+    current: Job | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSaved:
+    """The store took the write."""
+
+    write: UnitWrite
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRefused:
+    """The store did not take it; `current` stands there (None: nothing)."""
+
+    write: UnitWrite
+    current: Unit | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobsRead:
+    """The answer to `ReadJobs`: those that were ever written."""
+
+    request_id: str
+    jobs: Mapping[str, Job]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceMeasured:
+    """The answer to `MeasureSource`: first and last key, or why it could not be measured."""
+
+    process: str
+    interval: Interval
+    low: Json = None
+    high: Json = None
+    error: str | None = None
+
+
+Event = (
+    Loaded
+    | TimePassed
+    | UnitChanged
+    | JobsChanged
+    | RequestFiled
+    | JobSaved
+    | JobRefused
+    | UnitSaved
+    | UnitRefused
+    | JobsRead
+    | SourceMeasured
+)

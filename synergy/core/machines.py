@@ -1,0 +1,198 @@
+"""What happens to one job: each step of its machine as a function from document to document.
+
+Nothing here looks at other jobs; that is what readiness, plans and the engine are for.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from synergy.core.model import REQUESTS_REMEMBERED, Job, Json, Task, Unit, unit_key
+from synergy.core.states import JobInput, JobState, UnitState, next_job_state
+from synergy.core.triggers import Trigger
+
+
+def dispatched(
+    machine: str, job: Job, now: datetime, *, final: bool, consuming: Mapping[str, int]
+) -> Job:
+    """The job with a unit requested: the deciding one, or the next provisional one."""
+    applied = JobInput.RUN_FINAL if final and machine in _TWO_STAGES else JobInput.RUN
+    runs = job.runs if final else job.runs + 1
+    return job.moved(
+        next_job_state(machine, job.state, applied),
+        now,
+        unit=unit_key(job.process, job.interval, job.generation, 0 if final else runs),
+        runs=runs,
+        consuming=dict(consuming) if final else None,
+        attempts=0,
+    )
+
+
+def unit_of(job: Job, task: Task, now: datetime, low: Json = None, high: Json = None) -> Unit:
+    """The unit that a dispatched job asks for; made again from the same job it has the same key."""
+    final = job.unit == unit_key(job.process, job.interval, job.generation)
+    return Unit(
+        process=job.process,
+        interval=job.interval,
+        generation=job.generation,
+        run=0 if final else job.runs,
+        task=task,
+        created_at=now,
+        low=low,
+        high=high,
+    )
+
+
+def after_unit(
+    machine: str, on_failure: str, job: Job, unit: Unit, now: datetime, every: Trigger | None
+) -> Job:
+    """The job after its unit ended, whichever way."""
+    if unit.provisional:
+        return _after_provisional(machine, job, unit, now, every)
+    attempts = unit.attempt
+    if unit.state in (UnitState.INVALID, UnitState.CANCELED):
+        applied = JobInput.SKIP if on_failure == "skip" else JobInput.UNIT_GIVEN_UP
+        reason = unit.reason
+        if on_failure == "skip":
+            reason = f"skipped, as its process says on failure: {reason}"
+        state = next_job_state(machine, job.state, applied)
+        changes = _skip_changes(job) if state is JobState.SKIPPED else {}
+        return job.moved(state, now, reason, attempts=attempts, consuming=None, **changes)
+    applied = JobInput.UNIT_NOOP if unit.state is UnitState.NOOP else JobInput.UNIT_PROCESSED
+    state = next_job_state(machine, job.state, applied)
+    return job.moved(
+        state,
+        now,
+        unit.reason if state is JobState.NOOP else "",
+        attempts=attempts,
+        result=job.result if _unchanged(job, state, unit.fingerprint) else job.generation,
+        result_state=state,
+        fingerprint=unit.fingerprint,
+        consumed=job.consuming or {},
+        consuming=None,
+        forced=False,
+    )
+
+
+def _after_provisional(
+    machine: str, job: Job, unit: Unit, now: datetime, every: Trigger | None
+) -> Job:
+    state = next_job_state(machine, job.state, JobInput.PROVISIONAL_END)
+    failed = unit.state is UnitState.INVALID
+    return job.moved(
+        state,
+        now,
+        f"provisional run {unit.run} was given up: {unit.reason}" if failed else "",
+        unit=None,
+        next_run=every.next_after(now) if every is not None else None,
+    )
+
+
+def _unchanged(job: Job, state: JobState, fingerprint: str | None) -> bool:
+    """Whether the new result equals the standing one, so that what is built on it may be kept."""
+    if job.result == 0 or job.result_state is not state:
+        return False
+    return state is JobState.NOOP or (fingerprint is not None and fingerprint == job.fingerprint)
+
+
+def kept(
+    machine: str,
+    job: Job,
+    generations: Mapping[str, int],
+    results: Mapping[str, int],
+    now: datetime,
+) -> Job | None:
+    """The reopened job closed without a run, where no input has changed since its result.
+
+    `generations` and `results` are those of its inputs, only those above 1.  An input is
+    unchanged when its result is not newer than the generation that was consumed.
+    """
+    if job.forced or job.consumed is None or job.result_state not in _KEEPABLE:
+        return None
+    if any(result > job.consumed.get(key, 1) for key, result in results.items()):
+        return None
+    applied = JobInput.KEEP_NOOP if job.result_state is JobState.NOOP else JobInput.KEEP_PROCESSED
+    return job.moved(
+        next_job_state(machine, job.state, applied),
+        now,
+        "kept: no input has changed",
+        consumed=dict(generations),
+        attempts=0,
+        unit=None,
+    )
+
+
+def reopened(
+    machine: str, job: Job, request: str, now: datetime, *, target: bool, hold: bool, reason: str
+) -> Job | None:
+    """The job as a reprocess leaves it: a new generation, unless one is open and unstarted.
+
+    None where the request has been obeyed already, or there is nothing to do.
+    """
+    if request in job.requests:
+        return None
+    holds = (*job.holds, request) if hold else job.holds
+    remembered = (*job.requests, request)[-REQUESTS_REMEMBERED:]
+    absorbs = job.state is JobState.EMBRYO or (
+        job.state is JobState.IN_PROGRESS and machine in _TWO_STAGES and not target
+    )
+    if absorbs:
+        if not hold and not target:
+            return None
+        return job.moved(
+            job.state,
+            now,
+            reason,
+            holds=holds,
+            requests=remembered,
+            forced=job.forced or (target and job.result > 0),
+        )
+    return job.moved(
+        next_job_state(machine, job.state, JobInput.REOPEN),
+        now,
+        reason,
+        generation=job.generation + 1,
+        holds=holds,
+        requests=remembered,
+        forced=target,
+        unit=None,
+        attempts=0,
+        runs=0,
+        next_run=None,
+        consuming=None,
+    )
+
+
+def released(job: Job, request: str, now: datetime) -> Job | None:
+    """The job without the hold of a request; None where it has none."""
+    if request not in job.holds:
+        return None
+    holds = tuple(hold for hold in job.holds if hold != request)
+    return job.moved(job.state, now, job.reason, holds=holds)
+
+
+def skipped(machine: str, job: Job, now: datetime, reason: str, request: str = "") -> Job:
+    """The job given up."""
+    remembered = (*job.requests, request)[-REQUESTS_REMEMBERED:] if request else job.requests
+    return job.moved(
+        next_job_state(machine, job.state, JobInput.SKIP),
+        now,
+        reason,
+        requests=remembered,
+        consuming=None,
+        **_skip_changes(job),
+    )
+
+
+def _skip_changes(job: Job) -> dict[str, object]:
+    """A skip is a change of result: what was built on an older one must be made anew."""
+    return {
+        "result": job.generation,
+        "result_state": JobState.SKIPPED,
+        "fingerprint": None,
+        "consumed": None,
+        "forced": False,
+    }
+
+
+_TWO_STAGES = frozenset({"continuous", "recomputing"})
+_KEEPABLE = frozenset({JobState.PROCESSED, JobState.NOOP})

@@ -1,0 +1,357 @@
+"""The nouns of the engine as frozen values: jobs, units of work, requests, and what is written.
+
+Natural keys (DESIGN §3.2): a job is ``process@label``, a unit ``process@label#generation``
+(with ``.n`` behind it for the nth provisional run), each attempt of it numbered from 1.
+All instants are aware UTC datetimes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+from synergy.core.intervals import Interval
+from synergy.core.states import JobState, UnitState
+
+#: How many of its last transitions a document carries until the feed has taken them.
+TRANSITIONS_KEPT = 16
+
+#: How many of the last requests that touched it a job remembers, so that a request executed
+#: twice or half changes nothing the second time (invariant I11).
+REQUESTS_REMEMBERED = 16
+
+#: JSON as it is handed to workers and stored: scalars, lists and objects.
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the ledger knows of a terminal job: shared between all intervals that stand alike."""
+
+    state: JobState
+    #: The nth opening of the interval.
+    generation: int
+    #: The generation at which the result last changed; lower than `generation` when it was kept
+    #: or came back with the same fingerprint.
+    result: int
+    #: Attempts of the deciding unit; 0 where no unit was made.
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """One applied change of a document, embedded in it until the feed has taken it."""
+
+    version: int
+    at: datetime
+    before: str
+    after: str
+    generation: int
+    #: Attempts used by a job, attempt number of a unit.
+    attempt: int
+    #: Generation of the standing result (jobs; 0 for units).
+    result: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One process for one interval.  `version` 0 is the derived embryo that was never written."""
+
+    process: str
+    interval: Interval
+    state: JobState = JobState.EMBRYO
+    version: int = 0
+    generation: int = 1
+    #: Generation whose result stands; 0 before there is one.
+    result: int = 0
+    #: PROCESSED, NOOP or SKIPPED: how that result came out.
+    result_state: JobState | None = None
+    #: What the worker declared of the standing result; equal text means an unchanged result.
+    fingerprint: str | None = None
+    #: Generations of the inputs that the standing result was made from: only those above 1 are
+    #: listed, by job key; None before there was a result.
+    consumed: Mapping[str, int] | None = None
+    #: The same for the unit that is at work now.
+    consuming: Mapping[str, int] | None = None
+    #: Attempts of the deciding unit of this generation.
+    attempts: int = 0
+    #: Key of the unit at work, or of the last one.
+    unit: str | None = None
+    #: Provisional runs made in this generation.
+    runs: int = 0
+    #: Not before this instant does the next provisional run start.
+    next_run: datetime | None = None
+    #: Reopened by name: runs even when all inputs are unchanged.
+    forced: bool = False
+    #: Requests that hold it until all they touch is reopened.
+    holds: tuple[str, ...] = ()
+    #: Requests that it has already obeyed.
+    requests: tuple[str, ...] = ()
+    #: Why it is in this state, in words; empty where the state says all.
+    reason: str = ""
+    transitions: tuple[Transition, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """``process@label``."""
+        return job_key(self.process, self.interval)
+
+    @property
+    def stale(self) -> bool:
+        """Whether a result stands that is being, or waits to be, made anew."""
+        return self.result > 0 and not self.state.finished
+
+    @property
+    def standing(self) -> Standing:
+        """What the ledger keeps of it once it is terminal."""
+        return Standing(self.state, self.generation, self.result, self.attempts)
+
+    def moved(self, state: JobState, at: datetime, reason: str = "", **changes: Any) -> "Job":
+        """The next version of the document, in `state`, its transition embedded."""
+        version = self.version + 1
+        transition = Transition(
+            version=version,
+            at=at,
+            before=self.state.value,
+            after=state.value,
+            generation=changes.get("generation", self.generation),
+            attempt=changes.get("attempts", self.attempts),
+            result=changes.get("result", self.result),
+            reason=reason,
+        )
+        transitions = (*self.transitions, transition)[-TRANSITIONS_KEPT:]
+        return replace(
+            self,
+            **changes,
+            state=state,
+            version=version,
+            reason=reason,
+            transitions=transitions,
+        )
+
+
+def job_key(process: str, interval: Interval) -> str:
+    """``process@label``."""
+    return f"{process}@{interval.label}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What a unit's worker has to run and within which limits; immutable, carried by the unit."""
+
+    #: ``package.module:function`` or ``package.module:Class``; None for a command.
+    entry: str | None = None
+    #: Command line, never a shell string; empty for an entry.
+    command: tuple[str, ...] = ()
+    #: Exit codes of a command that mean "nothing to do"; 0 is processed, all others failed.
+    noop_codes: tuple[int, ...] = ()
+    arguments: Mapping[str, Json] = field(default_factory=dict)
+    source: str | None = None
+    sink: str | None = None
+    #: A run longer than this is killed, whole tree; None for no limit.
+    time_limit: timedelta | None = None
+    #: Failed or lost attempts after which the unit is given up.
+    max_attempts: int = 3
+    #: Wait after the first failed attempt; doubles with each further one, to at most an hour.
+    backoff: timedelta = timedelta(seconds=10)
+    #: Higher goes first.
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """One request to a worker.  All but the state, its owner and its results never changes."""
+
+    process: str
+    interval: Interval
+    generation: int
+    task: Task
+    created_at: datetime
+    #: 0 for the deciding run, n for the nth provisional one.
+    run: int = 0
+    attempt: int = 1
+    #: Attempts that failed or were lost; hand-backs are not counted.
+    failures: int = 0
+    state: UnitState = UnitState.REQUESTED
+    version: int = 1
+    #: Token of the claim; names worker, slot and a random part.
+    owner: str | None = None
+    lease_until: datetime | None = None
+    not_before: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    #: First and last key in the source, of a recomputing process; None where not measured.
+    low: Json = None
+    high: Json = None
+    #: What the worker declared: number of things processed, fingerprint of the result.
+    count: int | None = None
+    fingerprint: str | None = None
+    #: Last error, or why there was nothing to do, or why it was canceled.
+    reason: str = ""
+    #: Progress of the running attempt: done, total (None = unknown), text.
+    progress: tuple[float, float | None, str] | None = None
+    transitions: tuple[Transition, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """``process@label#generation``, with ``.n`` for the nth provisional run."""
+        return unit_key(self.process, self.interval, self.generation, self.run)
+
+    @property
+    def provisional(self) -> bool:
+        """Whether its interval was still open when it was requested."""
+        return self.run > 0
+
+    @property
+    def fence(self) -> "Fence":
+        """What a conditional write on it must find unchanged."""
+        return Fence(self.state, self.attempt, self.owner)
+
+    def moved(self, state: UnitState, at: datetime, reason: str = "", **changes: Any) -> "Unit":
+        """The next version of the document, in `state`, its transition embedded."""
+        version = self.version + 1
+        transition = Transition(
+            version=version,
+            at=at,
+            before=self.state.value,
+            after=state.value,
+            generation=self.generation,
+            attempt=changes.get("attempt", self.attempt),
+            reason=reason,
+        )
+        transitions = (*self.transitions, transition)[-TRANSITIONS_KEPT:]
+        return replace(
+            self,
+            **changes,
+            state=state,
+            version=version,
+            reason=reason,
+            transitions=transitions,
+        )
+
+
+def unit_key(process: str, interval: Interval, generation: int, run: int = 0) -> str:
+    """``process@label#generation``, with ``.n`` for the nth provisional run."""
+    return f"{process}@{interval.label}#{generation}" + (f".{run}" if run else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """What a write on a unit is conditional on (protocol D1): a superseded holder cannot pass."""
+
+    state: UnitState
+    attempt: int
+    owner: str | None
+    #: Also compared when given: a renewed lease must not be taken for a lost one (D6).
+    lease_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobWrite:
+    """Put `job` where the stored version is `expected`; 0 means that none is stored."""
+
+    job: Job
+    expected: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnitWrite:
+    """Put `unit` where the stored one passes `expected`; None means that none is stored."""
+
+    unit: Unit
+    expected: Fence | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's wish: up to `limit` requested units, oldest interval first, priority before age.
+
+    Each is one conditional write ``requested -> in_progress`` with this owner and lease.
+    """
+
+    owner: str
+    now: datetime
+    lease_until: datetime
+    limit: int
+    #: Only these processes; None for all.
+    processes: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """A worker's heartbeat for one unit (D4); refused when attempt or owner have changed."""
+
+    key: str
+    attempt: int
+    owner: str
+    lease_until: datetime
+    progress: tuple[float, float | None, str] | None = None
+
+
+Document = TypeVar("Document", Job, Unit)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The store took the write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused(Generic[Document]):
+    """The store did not take the write: this is what stands there (None: nothing)."""
+
+    current: Document | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedEntry:
+    """One applied transition of a job or unit, numbered without gaps in the order of folding."""
+
+    seq: int
+    #: "job" or "unit".
+    kind: str
+    #: Key of the document.
+    key: str
+    process: str
+    interval: Interval
+    transition: Transition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What an operator files: a document, executed once however often it is read (D7)."""
+
+    id: str
+    #: "reprocess", "skip" or "trigger".
+    action: str
+    process: str
+    #: Starts of the intervals meant; empty for a freerun.
+    starts: tuple[datetime, ...]
+    filed_at: datetime
+    actor: str = ""
+    reason: str = ""
+    #: "filed", "done" or "refused".
+    state: str = "filed"
+    answered_at: datetime | None = None
+    #: What it did, or why it was refused.
+    answer: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Who leads.  An optimisation only: every invariant holds without it (D9)."""
+
+    owner: str
+    epoch: int
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRecord:
+    """The ledger of one process as stored: all feed entries up to `through` are in it."""
+
+    process: str
+    through: int
+    #: ``[[start second, standing index], …]`` runs and the standings; see `timetable.Ledger`.
+    content: Mapping[str, Json]

@@ -1,0 +1,199 @@
+"""Whether a job may run, and if not, what it waits for: one predicate decides and explains.
+
+The engine takes the first reason and stops; ``why`` prints them all.  They cannot differ, because
+they are the same generator (DESIGN §2).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Protocol
+
+from synergy.core.catalog import Catalog, Input, Process
+from synergy.core.intervals import Interval
+from synergy.core.model import Job
+from synergy.core.states import JobState
+
+
+@dataclass(frozen=True, slots=True)
+class NotBegun:
+    """The interval lies in the future."""
+
+    until: datetime
+
+    def __str__(self) -> str:
+        return f"the interval begins at {_clock(self.until)}"
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalOpen:
+    """The interval has not ended, or its lag has not passed."""
+
+    until: datetime
+
+    def __str__(self) -> str:
+        return f"the interval is due at {_clock(self.until)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An operator's request is reopening it together with others."""
+
+    request: str
+
+    def __str__(self) -> str:
+        return f"request {self.request} holds it until all that it touches is reopened"
+
+
+@dataclass(frozen=True, slots=True)
+class Pausing:
+    """Its next provisional run has its time."""
+
+    until: datetime
+
+    def __str__(self) -> str:
+        return f"its next provisional run starts at {_clock(self.until)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A child or dependency is not as far as it must be."""
+
+    #: "child" or "dependency".
+    kind: str
+    process: str
+    interval: Interval
+    state: JobState
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.process} {self.interval.label} is {self.state.value}"
+
+
+Reason = NotBegun | IntervalOpen | Held | Pausing | Awaited
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """It may run now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """It may not run yet."""
+
+    for_: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hopeless:
+    """It will never run: what it builds on was skipped."""
+
+    because_of: tuple[Awaited, ...]
+
+    def __str__(self) -> str:
+        first = self.because_of[0]
+        if first.kind == "child":
+            return "all its children were skipped"
+        return f"dependency {first.process} {first.interval.label} was skipped"
+
+
+Readiness = Ready | Waiting | Hopeless
+
+READY = Ready()
+
+
+class View(Protocol):
+    """What readiness consults of the timetable."""
+
+    catalog: Catalog
+
+    def runs(self, given: Input) -> Iterator[tuple[Interval, JobState, bool]]:
+        """The input's intervals in order, alike neighbours as one: the first of them, the state
+        that they share, and whether more than one is meant."""
+        ...
+
+
+def judge(view: View, job: Job, now: datetime, *, final: bool, limit: int = 1) -> Readiness:
+    """Whether a job may make its final run (for a discrete process: its run), or a provisional one.
+
+    At most `limit` reasons are named.
+    """
+    process = view.catalog.processes[job.process]
+    final = final or not process.open_ended
+    reasons = tuple(islice(_own_reasons(process, job, now, final), limit))
+    if reasons:
+        return Waiting(reasons)
+    if final:
+        skipped = _skipped(view, process, job.interval)
+        if skipped:
+            return Hopeless(skipped)
+    reasons = tuple(islice(_awaited(view, process, job.interval, final), limit))
+    return Waiting(reasons) if reasons else READY
+
+
+def _own_reasons(process: Process, job: Job, now: datetime, final: bool) -> Iterator[Reason]:
+    if job.interval.start > now:
+        yield NotBegun(job.interval.start)
+    elif final and process.due(job.interval) > now:
+        yield IntervalOpen(process.due(job.interval))
+    elif not final and job.next_run is not None and job.next_run > now:
+        yield Pausing(job.next_run)
+    for request in job.holds:
+        yield Held(request)
+
+
+def _awaited(view: View, process: Process, interval: Interval, final: bool) -> Iterator[Awaited]:
+    """The blocking table of DESIGN §4."""
+    strict = process.blocking == "dependencies"
+    if process.blocking == "normal" and not final:
+        return
+    for given in view.catalog.inputs(process.name, interval):
+        if given.kind == "child" and strict and not final:
+            continue
+        satisfied = _WITH_RESULT if strict and given.kind == "dependency" else _FINISHED
+        for first, state, several in view.runs(given):
+            if state in satisfied:
+                continue
+            yield Awaited(given.kind, given.process, first, state)
+            if several:
+                others = view.catalog.processes[given.process].calendar
+                yield from _further(view, given, others.next(first), satisfied)
+                break
+
+
+def _further(
+    view: View, given: Input, after: Interval, satisfied: frozenset[JobState]
+) -> Iterator[Awaited]:
+    """The rest of an input, one by one: only asked for by who wants many reasons."""
+    rest = Input(given.kind, given.process, after.start, given.end)
+    for interval in view.catalog.intervals_of(rest):
+        single = Input(given.kind, given.process, interval.start, interval.end)
+        for _, state, _ in view.runs(single):
+            if state not in satisfied:
+                yield Awaited(given.kind, given.process, interval, state)
+
+
+_FINISHED = frozenset(state for state in JobState if state.finished)
+_WITH_RESULT = frozenset({JobState.PROCESSED, JobState.NOOP})
+
+
+def _skipped(view: View, process: Process, interval: Interval) -> tuple[Awaited, ...]:
+    """Why it can only be skipped: all children were, or, blocking on dependencies, one of them."""
+    found = []
+    for given in view.catalog.inputs(process.name, interval):
+        if given.kind == "child":
+            runs = list(view.runs(given))
+            if all(state is JobState.SKIPPED for _, state, _ in runs):
+                found.append(Awaited("child", given.process, runs[0][0], JobState.SKIPPED))
+        elif process.blocking == "dependencies":
+            found += [
+                Awaited("dependency", given.process, first, state)
+                for first, state, _ in view.runs(given)
+                if state is JobState.SKIPPED
+            ]
+    return tuple(found)
+
+
+def _clock(instant: datetime) -> str:
+    return instant.strftime("%Y-%m-%d %H:%M:%S UTC")

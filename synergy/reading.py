@@ -1,0 +1,133 @@
+"""Reads the timetable out of a store: for the scheduler at its start, and for those who only look.
+
+Readers never write, never touch the engine, and work with no scheduler alive (DESIGN §3.9).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from synergy.core.catalog import Catalog
+from synergy.core.events import Loaded
+from synergy.core.intervals import Interval
+from synergy.core.model import FeedEntry, Job, Standing, Unit
+from synergy.core.states import JobState
+from synergy.core.timetable import Timetable
+from synergy.ports import Store
+
+#: Feed entries read in one go.
+BATCH = 2000
+#: Looks at a store that others write to, before what was read is taken as it is.
+ROUNDS = 20
+
+
+def read_loaded(store: Store, catalog: Catalog) -> tuple[Loaded, int]:
+    """Everything the engine needs to begin, and the number of the last feed entry in it."""
+    ledgers = store.read_ledgers()
+    # A process without a ledger is new: all of its entries come after every stored ledger.
+    known = [record.through for name, record in ledgers.items() if name in catalog.processes]
+    after = min(known, default=0)
+    entries: list[FeedEntry] = []
+    # What moves between two of these looks would be in neither: look again until nothing moved.
+    for _ in range(ROUNDS):
+        before = after
+        while batch := store.feed(after, BATCH):
+            entries += batch
+            after = batch[-1].seq
+        jobs = store.active_jobs()
+        units = {unit.key: unit for unit in store.active_units()}
+        wanted = [job.unit for job in jobs if job.unit and job.unit not in units]
+        units.update(store.read_units(wanted))
+        if after == before and not store.feed(after, 1):
+            break
+    fired = {}
+    for name in catalog.freeruns:
+        for job in store.last_jobs(name, 1):
+            fired[name] = job.interval.start
+    loaded = Loaded(
+        ledgers=ledgers,
+        entries=tuple(entries),
+        jobs=tuple(jobs),
+        units=tuple(units.values()),
+        requests=tuple(store.open_requests()),
+        fired=fired,
+    )
+    return loaded, after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One job as it is listed."""
+
+    process: str
+    interval: Interval
+    state: JobState
+    generation: int
+    attempts: int
+    stale: bool
+    reason: str
+
+
+class Reading:
+    """The timetable as it stands in the store at one moment."""
+
+    def __init__(self, store: Store, catalog: Catalog) -> None:
+        self.store = store
+        self.catalog = catalog
+        self.loaded, _ = read_loaded(store, catalog)
+        self.timetable = Timetable(catalog)
+        self.timetable.load(self.loaded.ledgers, self.loaded.entries, self.loaded.jobs)
+        self.units = {unit.key: unit for unit in self.loaded.units}
+
+    def rows(
+        self, process: str, start: datetime | None = None, end: datetime | None = None
+    ) -> Iterator[Row]:
+        """The jobs of a process that begin within ``[start, end)`` and its tree's span."""
+        calendar = self.catalog.processes[process].calendar
+        ledger = self.timetable.ledgers[process]
+        first, last = self.catalog.spans[process]
+        begin = max(start, first) if start else first
+        stop = min(filter(None, (end, last))) if end or last else None
+        interval = calendar.containing(begin)
+        if interval.start < begin:
+            interval = calendar.next(interval)
+        while stop is None or interval.start < stop:
+            yield self._row(process, interval, ledger.at(interval.start))
+            interval = calendar.next(interval)
+
+    def row(self, process: str, interval: Interval) -> Row:
+        """One job."""
+        return self._row(process, interval, self.timetable.ledgers[process].at(interval.start))
+
+    def _row(self, process: str, interval: Interval, standing: Standing | None) -> Row:
+        if standing is not None:
+            return Row(
+                process=process,
+                interval=interval,
+                state=standing.state,
+                generation=standing.generation,
+                attempts=standing.attempts,
+                stale=False,
+                reason="",
+            )
+        job = self.timetable.active.get((process, interval.start))
+        if job is None:
+            job = Job(process=process, interval=interval)
+        unit = self.unit_of(job)
+        return Row(
+            process=process,
+            interval=interval,
+            state=job.state,
+            generation=job.generation,
+            attempts=unit.attempt if unit is not None else job.attempts,
+            stale=job.stale,
+            reason=unit.reason if unit is not None and unit.reason else job.reason,
+        )
+
+    def unit_of(self, job: Job) -> Unit | None:
+        """The unit that is out for an active job."""
+        return self.units.get(job.unit) if job.unit and job.state.at_work else None
+
+    def firings(self, freerun: str, limit: int) -> list[Job]:
+        """The latest firings of a freerun, newest first."""
+        return self.store.last_jobs(freerun, limit)

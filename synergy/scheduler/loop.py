@@ -1,0 +1,362 @@
+"""The scheduler: a loop that tells the engine what happened and does what it says.
+
+One turn of the loop (`Scheduler.once`) takes everything that is there, lets the engine decide all
+of it, writes in batches, and answers each command with `Saved` or `Refused` until there is nothing
+more to say.  Then it sleeps until somebody rings, or the engine wants to be woken.
+
+A store that cannot be written leaves writes behind whose outcome is unknown.  The loop does not
+guess: it throws the engine away and builds a new one from what stands in the store (protocol D1),
+as it does at every start.  Nothing is lost by that, because nothing is only in memory.
+"""
+
+import json
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from synergy.core.catalog import Catalog
+from synergy.core.commands import (
+    AnswerRequest,
+    Command,
+    MeasureSource,
+    ReadJobs,
+    SaveJob,
+    SaveUnit,
+)
+from synergy.core.engine import Engine
+from synergy.core.events import (
+    Event,
+    JobRefused,
+    JobSaved,
+    JobsChanged,
+    JobsRead,
+    RequestFiled,
+    SourceMeasured,
+    TimePassed,
+    UnitChanged,
+    UnitRefused,
+    UnitSaved,
+)
+from synergy.core.intervals import Interval
+from synergy.core.model import Applied, Json, LedgerRecord, Transition
+from synergy.core.states import UnitState
+from synergy.errors import Unreachable
+from synergy.logs import logger
+from synergy.ports import Bell, Clock, Listener, Store
+from synergy.reading import read_loaded
+
+#: The leader's lease, and how often it is renewed (DESIGN §8.4: a standby takes over within 4 s).
+LEASE = timedelta(seconds=4)
+RENEWAL = timedelta(seconds=1)
+LEASE_NAME = "scheduler"
+#: The loop looks into the store at least so often, in case a ring was missed.
+POLL = timedelta(milliseconds=250)
+#: Ledgers are stored, and old firings forgotten, so often.
+HOUSEKEEPING = timedelta(seconds=15)
+#: Wait between attempts to reach a store that does not answer, doubling up to the longest.
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
+#: Documents folded, and feed entries read, in one go.
+BATCH = 2000
+#: Entries of the feed that are kept behind the ledgers, for those who read it (retention).
+FEED_KEPT = 100_000
+#: Firings of a freerun that are remembered.
+FIRINGS_KEPT = 1000
+
+#: Measures a source over an interval: first and last key, None where it has nothing.
+Measure = Callable[[str, Interval], tuple[Json, Json] | None]
+
+_log = logger("scheduler")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What a scheduler works with."""
+
+    store: Store
+    bell: Bell
+    clock: Clock
+    catalog: Catalog
+    #: Unique to this process; compared by the lease.
+    owner: str
+    measure: Measure
+
+
+class Scheduler:
+    """The engine's shell."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self.engine = Engine(setting.catalog)
+        self.leading = False
+        self._position = 0
+        self._stored_position = 0
+        self._renew_at: datetime | None = None
+        self._tidy_at: datetime | None = None
+        self._look_at: datetime | None = None
+        self._measured: queue.SimpleQueue[SourceMeasured] = queue.SimpleQueue()
+        self._to_measure: queue.Queue[MeasureSource] = queue.Queue()
+        self._measurer: threading.Thread | None = None
+        self._requests: set[str] = set()
+        #: Own writes of jobs that the feed has not shown yet: key and version.
+        self._own: set[tuple[str, int]] = set()
+        self._seen: datetime | None = None
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Work until told to stop; then hand over the lease."""
+        wait = FIRST_WAIT
+        with_listener = self.setting.bell.listen("scheduler")
+        try:
+            while not stopping():
+                try:
+                    self.turn(with_listener)
+                    if wait > FIRST_WAIT:
+                        _say(logging.INFO, "reachable", "the store answers again")
+                    wait = FIRST_WAIT
+                except Unreachable as error:
+                    _say(logging.ERROR, "unreachable", f"{error}; trying again in {wait:g} s")
+                    self.leading = False
+                    with_listener.wait(wait)
+                    wait = min(wait * 2, LONGEST_WAIT)
+        finally:
+            with_listener.close()
+            self.close()
+
+    def turn(self, listener: Listener) -> None:
+        """Lead if possible, do what there is, sleep until there is more."""
+        listener.drain()
+        if self._lead():
+            self.once()
+        listener.wait(self._sleep())
+
+    def once(self, *, everything: bool = True) -> bool:
+        """Take what has happened and do all that follows; False when nothing had."""
+        now = self.setting.clock.now()
+        events = self._events(now)
+        wake = self.engine.wake_at()
+        set_back = self._seen is not None and now < self._seen
+        self._seen = now
+        if not events and (set_back or (wake is not None and wake <= now)):
+            events = [TimePassed()]
+        worked = bool(events)
+        while events:
+            events = self._decide(events)
+            if everything and not events and not self._renewal_is_due():
+                events = self._events(self.setting.clock.now())
+        self._tidy(now)
+        return worked
+
+    def load(self) -> None:
+        """Build the engine from what stands in the store."""
+        setting, store = self.setting, self.setting.store
+        while store.fold(BATCH):
+            pass
+        loaded, self._position = read_loaded(store, setting.catalog)
+        self._stored_position = self._position
+        self._requests = {request.id for request in loaded.requests}
+        self._own.clear()
+        self.engine = Engine(setting.catalog)
+        events: list[Event] = [loaded]
+        while events:
+            events = self._decide(events)
+
+    def await_sources(self) -> bool:
+        """Wait until everything that was to be measured is; whether there is an answer to take.
+
+        For those who play the time: a clock that stands still outruns no thread.
+        """
+        self._to_measure.join()
+        return not self._measured.empty()
+
+    def close(self) -> None:
+        """Store the ledgers and hand over the lease; what cannot be stored is not needed."""
+        setting = self.setting
+        if self.leading:
+            try:
+                while setting.store.fold(BATCH):
+                    pass
+                self._save_ledgers()
+                setting.store.drop_lease(LEASE_NAME, setting.owner, setting.clock.now())
+            except Unreachable as error:
+                _say(logging.WARNING, "stopping", str(error))
+        self.leading = False
+
+    def _lead(self) -> bool:
+        setting = self.setting
+        now = setting.clock.now()
+        if self.leading and self._renew_at is not None and now < self._renew_at:
+            return True
+        lease = setting.store.take_lease(LEASE_NAME, setting.owner, now, now + LEASE)
+        self._renew_at = now + RENEWAL
+        if lease.owner != setting.owner:
+            if self.leading or self._look_at is None:
+                _say(logging.INFO, "standby", f"{lease.owner} leads; standing by")
+            self.leading, self._look_at = False, now
+            return False
+        if not self.leading:
+            self.load()
+            self.leading = True
+            _say(logging.INFO, "leading", f"leading with epoch {lease.epoch}")
+        return True
+
+    def _renewal_is_due(self) -> bool:
+        """However much there is to do, the lease is renewed and a stop is heard in between."""
+        return self._renew_at is not None and self.setting.clock.now() >= self._renew_at
+
+    def _sleep(self) -> float:
+        """Seconds until something is due; never longer than a poll."""
+        wake = self.engine.wake_at() if self.leading else None
+        seconds = POLL.total_seconds()
+        if wake is not None:
+            seconds = min(seconds, (wake - self.setting.clock.now()).total_seconds())
+        return max(seconds, 0.0)
+
+    # in
+
+    def _events(self, now: datetime) -> list[Event]:
+        store = self.setting.store
+        events = self._changes()
+        while not self._measured.empty():
+            events.append(self._measured.get())
+        for request in store.open_requests():
+            if request.id not in self._requests:
+                self._requests.add(request.id)
+                events.append(RequestFiled(request))
+        return events
+
+    def _changes(self) -> list[Event]:
+        """What others have written: the jobs first, as each unit belongs to how its job stands."""
+        store = self.setting.store
+        while store.fold(BATCH):
+            pass
+        units: dict[str, None] = {}
+        jobs: dict[str, None] = {}
+        while entries := store.feed(self._position, BATCH):
+            self._position = entries[-1].seq
+            for entry in entries:
+                if entry.kind == "unit":
+                    units[entry.key] = None
+                elif (entry.key, entry.transition.version) in self._own:
+                    self._own.discard((entry.key, entry.transition.version))
+                else:
+                    jobs[entry.key] = None
+        events: list[Event] = []
+        if jobs:
+            events.append(JobsChanged(tuple(store.read_jobs(jobs).values())))
+        return events + [UnitChanged(unit) for unit in store.read_units(units).values()]
+
+    def _decide(self, events: Iterable[Event]) -> list[Event]:
+        """Let the engine decide all of it, then execute in batches; the answers."""
+        now = self.setting.clock.now()
+        commands: list[Command] = []
+        for event in events:
+            commands += self.engine.handle(event, now)
+        return self._execute(commands)
+
+    # out
+
+    def _execute(self, commands: list[Command]) -> list[Event]:
+        store = self.setting.store
+        events: list[Event] = []
+        refused = False
+        jobs = [command.write for command in commands if isinstance(command, SaveJob)]
+        for write, answer in zip(jobs, store.save_jobs(jobs) if jobs else (), strict=True):
+            if isinstance(answer, Applied):
+                events.append(JobSaved(write))
+                self._own.add((write.job.key, write.job.version))
+                _tell(write.job.key, write.job.transitions[-1])
+            else:
+                events.append(JobRefused(write, answer.current))
+                refused = True
+        if refused:
+            # Somebody else decides too: nothing is decided again before all that they did is known,
+            # or a parent might start on what they have just reopened (I3).
+            events = self._changes() + events
+        units = [command.write for command in commands if isinstance(command, SaveUnit)]
+        requested = False
+        for asked, said in zip(units, store.save_units(units) if units else (), strict=True):
+            if isinstance(said, Applied):
+                events.append(UnitSaved(asked))
+                requested |= asked.unit.state is UnitState.REQUESTED
+            else:
+                events.append(UnitRefused(asked, said.current))
+        if requested:
+            self.setting.bell.ring("worker")
+        for command in commands:
+            match command:
+                case ReadJobs(request_id, keys):
+                    events.append(JobsRead(request_id, store.read_jobs(keys)))
+                case AnswerRequest(request):
+                    store.answer_request(request)
+                    self.setting.bell.ring("operator")
+                    _say(logging.INFO, request.action, f"request {request.id} {request.state}")
+                case MeasureSource():
+                    self._measure_aside(command)
+                case _:
+                    pass
+        return events
+
+    def _measure_aside(self, command: MeasureSource) -> None:
+        """In a thread of its own: a slow source must not hold up the loop, nor its end."""
+        if self._measurer is None:
+            self._measurer = threading.Thread(target=self._measure_all, daemon=True)
+            self._measurer.start()
+        self._to_measure.put(command)
+
+    def _measure_all(self) -> None:
+        while True:
+            command = self._to_measure.get()
+            self._measured.put(measured(self.setting.measure, command))
+            self._to_measure.task_done()
+            self.setting.bell.ring("scheduler")
+
+    def _tidy(self, now: datetime) -> None:
+        if self._tidy_at is None:
+            self._tidy_at = now + HOUSEKEEPING
+        if now < self._tidy_at:
+            return
+        self._tidy_at = now + HOUSEKEEPING
+        self._save_ledgers()
+        store = self.setting.store
+        for name in self.setting.catalog.freeruns:
+            kept = store.last_jobs(name, FIRINGS_KEPT)
+            if len(kept) == FIRINGS_KEPT:
+                store.prune_jobs(name, kept[-1].interval.start)
+        if self._stored_position > FEED_KEPT:
+            store.prune_feed(self._stored_position - FEED_KEPT)
+        store.checkpoint()
+
+    def _save_ledgers(self) -> None:
+        if self._position == self._stored_position:
+            return
+        self.setting.store.save_ledgers(
+            [
+                LedgerRecord(name, self._position, ledger.content())
+                for name, ledger in self.engine.timetable.ledgers.items()
+            ]
+        )
+        self._stored_position = self._position
+
+
+def measured(measure: Measure, command: MeasureSource) -> SourceMeasured:
+    """What a source says of an interval; whatever goes wrong with it is its error, not ours."""
+    try:
+        keys = measure(command.source, command.interval)
+        low, high = keys if keys is not None else (None, None)
+        json.dumps((low, high), allow_nan=False)
+    except BaseException as error:  # the user's code may raise anything, SystemExit too
+        why = f"{error!r}; it returns None, or its first and last key as JSON values"
+        return SourceMeasured(process=command.process, interval=command.interval, error=why)
+    return SourceMeasured(process=command.process, interval=command.interval, low=low, high=high)
+
+
+def _tell(key: str, made: Transition) -> None:
+    if made.before != made.after:
+        why = f": {made.reason}" if made.reason else ""
+        _say(logging.INFO, "job", f"{key} {made.before} → {made.after}{why}")
+
+
+def _say(level: int, action: str, text: str) -> None:
+    _log.log(level, text, extra={"action": action})

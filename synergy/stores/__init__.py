@@ -1,0 +1,60 @@
+"""The stores, each behind the port `synergy.ports.Store`: `open_store(url)` picks one.
+
+memory://                   in this process, gone with it: tests and simulations
+sqlite:///data/synergy.db   one SQLite file, path relative to the working directory
+sqlite:////var/lib/s.db     the same, absolute path
+"""
+
+import os
+from pathlib import Path
+
+from synergy.errors import BadInput
+from synergy.ports import Bell, Store
+from synergy.stores.bell import MemoryBell, SocketBell, place_beside
+from synergy.stores.memory import MemoryStore
+from synergy.stores.migrations import pending_migrations
+from synergy.stores.sqlite import SQLiteStore
+
+ACCEPTED = "memory://, sqlite:///relative/path.db or sqlite:////absolute/path.db"
+
+
+def open_store(url: str, *, create: bool = True) -> Store:
+    """The store at `url`, brought to this version's schema.
+
+    With `create`, files and folders that are not there are made; without, their absence is
+    `NotFound`.  A newer schema is `NewerSchema` and stays untouched.
+    """
+    path = _path_of(url)
+    return MemoryStore(url) if path is None else SQLiteStore.open(path, url, create=create)
+
+
+def open_bell(url: str) -> Bell:
+    """The doorbell of the store at `url`; that of ``memory://`` rings within this object only."""
+    path = _path_of(url)
+    return MemoryBell() if path is None else SocketBell(place_beside(path))
+
+
+def migrate(url: str, dry_run: bool = False) -> list[str]:
+    """Bring the store to this version's schema; the names of what was, or would be, applied."""
+    path = _path_of(url)
+    if path is None:
+        return []
+    names = [migration.name for migration in pending_migrations(path)]
+    if names and not dry_run:
+        open_store(url).close()
+    return names
+
+
+def _path_of(url: str) -> Path | None:
+    """The file meant, None for memory; `BadInput` for what is neither."""
+    scheme, found, rest = url.partition("://")
+    if not found or scheme not in ("memory", "sqlite"):
+        raise BadInput(f"{url!r} is not the address of a store; accepted are {ACCEPTED}")
+    if scheme == "memory":
+        return None
+    if not rest.startswith("/") or rest.endswith("/") or "\0" in rest:
+        raise BadInput(f"{url!r} names no file; accepted are {ACCEPTED}")
+    path = Path(rest[1:])
+    if os.path.isdir(path):  # of what may not be looked at, opening it tells more
+        raise BadInput(f"{url!r} names a folder; accepted are {ACCEPTED}")
+    return path

@@ -1,0 +1,157 @@
+"""Doorbells: a program that has written something wakes those who wait for it.
+
+A bell is a hint and nothing more (D10): it may be missed, and whoever listens also polls now and
+then.  On one box it is a Unix datagram socket per listener, in a private folder that all programs
+of a store find by its path.  Several rings before somebody looks are one wake-up, because the
+listener empties its socket each time, and a full socket means that it has been rung already.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import select
+import socket
+import stat
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+#: Longest path that a Unix socket takes on every system we run on (macOS 104, Linux 108 bytes).
+_SOCKET_PATH_LIMIT = 103
+#: Room for ``/<role>-<pid>-<n>.sock``.
+_SOCKET_NAME_ROOM = 36
+
+
+def place_beside(store: Path) -> Path:
+    """The folder of the sockets of the store at this path.
+
+    Not in the store's own folder: that may be too deep for a socket's path.
+    """
+    digest = hashlib.sha256(os.fsencode(store.resolve())).hexdigest()[:16]
+    name = f"synergy-{os.getuid()}-{digest}"
+    place = Path(tempfile.gettempdir(), name)
+    if len(os.fsencode(place)) + _SOCKET_NAME_ROOM > _SOCKET_PATH_LIMIT:
+        return Path("/tmp", name)
+    return place
+
+
+class SocketListener:
+    """An ear: a datagram socket that is readable when it has been rung."""
+
+    def __init__(self, ear: socket.socket, forget: Callable[[], None]) -> None:
+        self._ear = ear
+        self._forget = forget
+        self._poll = select.poll()
+        self._poll.register(ear, select.POLLIN)
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._ear.fileno()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep until it rings, or so long; True when it rang."""
+        if not self._poll.poll(max(0.0, seconds) * 1000):
+            return False
+        self.drain()
+        return True
+
+    def drain(self) -> None:
+        """Forget the rings so far."""
+        with contextlib.suppress(OSError):
+            while True:
+                self._ear.recv(16)
+
+    def close(self) -> None:
+        """Stop listening; twice is harmless."""
+        if self._ear.fileno() >= 0:
+            self._forget()
+            self._ear.close()
+
+
+class MemoryBell:
+    """A bell for the threads that share this object."""
+
+    def __init__(self) -> None:
+        self._mouths: dict[str, list[socket.socket]] = {}
+
+    def ring(self, role: str) -> None:
+        """Wake everybody who listens as `role`."""
+        for mouth in tuple(self._mouths.get(role, ())):
+            with contextlib.suppress(OSError):
+                mouth.send(b"!")
+
+    def listen(self, role: str) -> SocketListener:
+        """Begin to listen."""
+        ear, mouth = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ear.setblocking(False)
+        mouth.setblocking(False)
+        mouths = self._mouths.setdefault(role, [])
+        mouths.append(mouth)
+
+        def forget() -> None:
+            mouths.remove(mouth)
+            mouth.close()
+
+        return SocketListener(ear, forget)
+
+
+class SocketBell:
+    """A bell for the programs of one box that share `place`, a folder of this user's alone."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def ring(self, role: str) -> None:
+        """Wake everybody who listens as `role`; sockets that nobody listens on are removed."""
+        try:
+            names = os.listdir(self.place)
+        except OSError:
+            return  # nobody has ever listened here
+        prefix = f"{role}-"
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as mouth:
+            mouth.setblocking(False)
+            for name in names:
+                if name.startswith(prefix):
+                    path = os.path.join(self.place, name)
+                    try:
+                        mouth.sendto(b"!", path)
+                    except ConnectionRefusedError:
+                        # Its listener died.  A name is free only once its file is gone, so this
+                        # hits a new listener at worst when two ringers find the same dead one.
+                        with contextlib.suppress(OSError):
+                            os.unlink(path)
+                    except OSError:
+                        pass  # full: it has been rung already; gone: it stopped listening
+
+    def listen(self, role: str) -> SocketListener:
+        """Begin to listen; deaf, so that only polling helps, where the folder is not ours."""
+        ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ear.setblocking(False)
+        if not self._is_private():
+            return SocketListener(ear, lambda: None)
+        for number in count():
+            path = self.place / f"{role}-{os.getpid()}-{number}.sock"
+            try:
+                ear.bind(os.fspath(path))
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    continue
+                break
+            return SocketListener(ear, partial(path.unlink, missing_ok=True))
+        return SocketListener(ear, lambda: None)
+
+    def _is_private(self) -> bool:
+        """Make the folder; False where somebody else made it, who could then ring and listen."""
+        try:
+            self.place.mkdir(mode=0o700, exist_ok=True)
+            status = self.place.lstat()
+        except OSError:
+            return False
+        return (
+            stat.S_ISDIR(status.st_mode)
+            and status.st_uid == os.getuid()
+            and not status.st_mode & 0o077
+        )

@@ -1,0 +1,381 @@
+"""A store in this process: for tests, simulations and trying things out.
+
+It keeps the same promises as the others, about the same costs of history included: what is
+active, requested or not folded is found without looking at what is over.
+"""
+
+import threading
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+
+from synergy.core.intervals import Interval
+from synergy.core.model import (
+    Applied,
+    Claim,
+    FeedEntry,
+    Job,
+    JobWrite,
+    Json,
+    Lease,
+    LedgerRecord,
+    Refused,
+    Renewal,
+    Request,
+    Transition,
+    Unit,
+    UnitWrite,
+    job_key,
+)
+from synergy.core.states import UnitState
+from synergy.records import EPOCH
+from synergy.stores.rules import (
+    HELD,
+    fence_lets_pass,
+    job_is_active,
+    lease_after,
+    news,
+    standing_of,
+    started,
+)
+
+_APPLIED = Applied()
+
+#: Place in the queue: high priority first, then the oldest interval, then the key.
+_Turn = tuple[int, datetime, str]
+
+
+class MemoryStore:
+    """The `Store` port over dictionaries.  Public methods lock; the private ones expect that."""
+
+    def __init__(self, url: str = "memory://") -> None:
+        self.url = url
+        self._lock = threading.RLock()
+        self._jobs: dict[str, Job] = {}
+        self._active_jobs: set[str] = set()
+        self._job_starts: dict[str, list[tuple[datetime, str]]] = {}
+        self._units: dict[str, Unit] = {}
+        self._units_of: dict[str, set[str]] = {}
+        self._active_units: set[str] = set()
+        self._queue: list[_Turn] = []
+        #: Entries in order; those numbered above `_folded` are not public yet.
+        self._feed: list[FeedEntry] = []
+        self._last_seq = 0
+        self._folded = 0
+        #: Number of the last entry of each job.
+        self._told: dict[str, int] = {}
+        self._ledgers: dict[str, LedgerRecord] = {}
+        self._requests: dict[str, Request] = {}
+        self._open_requests: dict[str, None] = {}
+        self._catalog: dict[str, Json] | None = None
+        self._leases: dict[str, Lease] = {}
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def checkpoint(self) -> None:
+        """Nothing to tidy up."""
+
+    # jobs
+
+    def save_jobs(self, writes: Sequence[JobWrite]) -> list[Applied | Refused[Job]]:
+        """One conditional write each."""
+        answers: list[Applied | Refused[Job]] = []
+        with self._lock:
+            for write in writes:
+                job, key = write.job, write.job.key
+                current = self._jobs.get(key)
+                if (0 if current is None else current.version) != write.expected:
+                    answers.append(Refused(current))
+                    continue
+                self._jobs[key] = job
+                if current is None:
+                    insort(self._job_starts.setdefault(job.process, []), (job.interval.start, key))
+                if job_is_active(job):
+                    self._active_jobs.add(key)
+                else:
+                    self._active_jobs.discard(key)
+                fresh = news(job.transitions, write.expected)
+                if fresh:
+                    self._tell("job", key, job.process, job.interval, fresh)
+                    self._told[key] = self._last_seq
+                answers.append(_APPLIED)
+        return answers
+
+    def read_jobs(self, keys: Iterable[str]) -> dict[str, Job]:
+        """Those that are stored."""
+        with self._lock:
+            return {key: self._jobs[key] for key in keys if key in self._jobs}
+
+    def active_jobs(self) -> list[Job]:
+        """By process and start."""
+        with self._lock:
+            unfolded = {
+                entry.key
+                for entry in self._feed[self._place_after(self._folded) :]
+                if entry.kind == "job" and entry.key in self._jobs
+            }
+            jobs = [self._jobs[key] for key in self._active_jobs | unfolded]
+        return sorted(jobs, key=lambda job: (job.process, job.interval.start))
+
+    def jobs_between(self, process: str, start: datetime, end: datetime) -> list[Job]:
+        """By start."""
+        with self._lock:
+            starts = self._job_starts.get(process, [])
+            first, last = bisect_left(starts, (start, "")), bisect_left(starts, (end, ""))
+            return [self._jobs[key] for _, key in starts[first:last]]
+
+    def last_jobs(self, process: str, limit: int) -> list[Job]:
+        """Newest first."""
+        with self._lock:
+            starts = self._job_starts.get(process, [])
+            return [self._jobs[key] for _, key in islice(reversed(starts), limit)]
+
+    def prune_jobs(self, process: str, before: datetime) -> int:
+        """Forget what is over, folded and has no unit at work."""
+        with self._lock:
+            starts = self._job_starts.get(process, [])
+            old = starts[: bisect_left(starts, (before, ""))]
+            gone = [turn for turn in old if self._is_over(turn[1])]
+            for _, key in gone:
+                del self._jobs[key]
+                self._told.pop(key, None)
+                for unit in self._units_of.pop(key, ()):
+                    del self._units[unit]
+            forgotten = set(gone)
+            starts[: len(old)] = [turn for turn in old if turn not in forgotten]
+            return len(gone)
+
+    def _is_over(self, key: str) -> bool:
+        return (
+            key not in self._active_jobs
+            and self._told.get(key, 0) <= self._folded
+            and self._active_units.isdisjoint(self._units_of.get(key, ()))
+        )
+
+    # units of work
+
+    def save_units(self, writes: Sequence[UnitWrite]) -> list[Applied | Refused[Unit]]:
+        """One conditional write each."""
+        answers: list[Applied | Refused[Unit]] = []
+        with self._lock:
+            for write in writes:
+                current = self._units.get(write.unit.key)
+                if _may_replace(current, write):
+                    self._put_unit(write.unit, current)
+                    answers.append(_APPLIED)
+                else:
+                    answers.append(Refused(current))
+        return answers
+
+    def read_units(self, keys: Iterable[str]) -> dict[str, Unit]:
+        """Those that are stored."""
+        with self._lock:
+            return {key: self._units[key] for key in keys if key in self._units}
+
+    def active_units(self) -> list[Unit]:
+        """By start and key."""
+        with self._lock:
+            units = [self._units[key] for key in self._active_units]
+        return sorted(units, key=lambda unit: (unit.interval.start, unit.key))
+
+    def claim(self, claim: Claim) -> list[Unit]:
+        """Start up to so many units for this owner."""
+        with self._lock:
+            ready = (
+                unit
+                for unit in (self._units[key] for _, _, key in self._queue)
+                if (unit.not_before is None or unit.not_before <= claim.now)
+                and (claim.processes is None or unit.process in claim.processes)
+            )
+            found = list(islice(ready, max(0, claim.limit)))
+            units = [started(unit, claim) for unit in found]
+            for before, after in zip(found, units, strict=True):
+                self._put_unit(after, before)
+            return units
+
+    def next_claimable(self) -> datetime | None:
+        """The earliest `not_before` among requested units; the epoch for one without."""
+        with self._lock:
+            return min(
+                (self._units[key].not_before or EPOCH for _, _, key in self._queue), default=None
+            )
+
+    def renew(self, renewals: Sequence[Renewal]) -> list[bool]:
+        """Extend leases where they are still held."""
+        answers = []
+        with self._lock:
+            for renewal in renewals:
+                unit = self._units.get(renewal.key)
+                held = (
+                    unit is not None
+                    and unit.state in HELD
+                    and (unit.attempt, unit.owner) == (renewal.attempt, renewal.owner)
+                )
+                answers.append(held)
+                if held and unit is not None:
+                    self._units[renewal.key] = replace(
+                        unit,
+                        lease_until=renewal.lease_until,
+                        progress=renewal.progress or unit.progress,
+                    )
+        return answers
+
+    def _put_unit(self, unit: Unit, before: Unit | None) -> None:
+        key, start = unit.key, unit.interval.start
+        self._units[key] = unit
+        if before is None:
+            job = job_key(unit.process, unit.interval)
+            self._units_of.setdefault(job, set()).add(key)
+        elif before.state is UnitState.REQUESTED:
+            turn = (-before.task.priority, before.interval.start, key)
+            del self._queue[bisect_left(self._queue, turn)]
+        if unit.state is UnitState.REQUESTED:
+            insort(self._queue, (-unit.task.priority, start, key))
+        if unit.state.terminal:
+            self._active_units.discard(key)
+        else:
+            self._active_units.add(key)
+        fresh = news(unit.transitions, 0 if before is None else before.version)
+        self._tell("unit", key, unit.process, unit.interval, fresh)
+
+    # the feed
+
+    def fold(self, limit: int) -> list[FeedEntry]:
+        """Publish the entries of up to so many documents."""
+        with self._lock:
+            entries: list[FeedEntry] = []
+            documents: set[tuple[str, str]] = set()
+            for place in range(self._place_after(self._folded), len(self._feed)):
+                entry = self._feed[place]
+                documents.add((entry.kind, entry.key))
+                if len(documents) > limit:
+                    break
+                entries.append(entry)
+            self._folded += len(entries)
+            return entries
+
+    def feed(self, after: int, limit: int) -> list[FeedEntry]:
+        """Published entries, ascending."""
+        with self._lock:
+            first = self._place_after(after)
+            return self._feed[first : min(first + limit, self._place_after(self._folded))]
+
+    def prune_feed(self, through: int) -> int:
+        """Forget published entries."""
+        with self._lock:
+            count = self._place_after(min(through, self._folded))
+            del self._feed[:count]
+            return count
+
+    def _place_after(self, seq: int) -> int:
+        """Index of the first kept entry numbered above `seq`: they are numbered without gaps."""
+        return max(0, seq - (self._last_seq - len(self._feed)))
+
+    def _tell(
+        self,
+        kind: str,
+        key: str,
+        process: str,
+        interval: Interval,
+        transitions: Iterable[Transition],
+    ) -> None:
+        for transition in transitions:
+            self._last_seq += 1
+            self._feed.append(
+                FeedEntry(
+                    seq=self._last_seq,
+                    kind=kind,
+                    key=key,
+                    process=process,
+                    interval=interval,
+                    transition=transition,
+                )
+            )
+
+    def read_ledgers(self) -> dict[str, LedgerRecord]:
+        """All of them."""
+        with self._lock:
+            return dict(self._ledgers)
+
+    def save_ledgers(self, records: Sequence[LedgerRecord]) -> None:
+        """Keep the one that reaches further."""
+        with self._lock:
+            for record in records:
+                stored = self._ledgers.get(record.process)
+                if stored is None or stored.through <= record.through:
+                    self._ledgers[record.process] = record
+
+    # requests, catalog, leases
+
+    def file_request(self, request: Request) -> None:
+        """Insert; a second time changes nothing."""
+        with self._lock:
+            if request.id not in self._requests:
+                self._requests[request.id] = request
+                if request.state == "filed":
+                    self._open_requests[request.id] = None
+
+    def read_request(self, request_id: str) -> Request | None:
+        """As it stands."""
+        with self._lock:
+            return self._requests.get(request_id)
+
+    def open_requests(self) -> list[Request]:
+        """In the order of filing."""
+        with self._lock:
+            return [self._requests[request_id] for request_id in self._open_requests]
+
+    def answer_request(self, request: Request) -> None:
+        """Only an open one."""
+        with self._lock:
+            if request.id in self._open_requests:
+                self._requests[request.id] = request
+                if request.state != "filed":
+                    del self._open_requests[request.id]
+
+    def read_catalog(self) -> Mapping[str, Json] | None:
+        """With its version."""
+        with self._lock:
+            return None if self._catalog is None else dict(self._catalog)
+
+    def save_catalog(self, content: Mapping[str, Json], expected: int) -> bool:
+        """Its version becomes ``expected + 1``."""
+        with self._lock:
+            version = 0 if self._catalog is None else self._catalog["version"]
+            if version != expected:
+                return False
+            self._catalog = {**content, "version": expected + 1}
+            return True
+
+    def take_lease(self, name: str, owner: str, now: datetime, until: datetime) -> Lease:
+        """The lease as it stands after."""
+        with self._lock:
+            lease = lease_after(self._leases.get(name), owner, now, until)
+            self._leases[name] = lease
+            return lease
+
+    def read_lease(self, name: str) -> Lease | None:
+        """Who holds it, or held it last."""
+        with self._lock:
+            return self._leases.get(name)
+
+    def drop_lease(self, name: str, owner: str, now: datetime) -> None:
+        """Over at once, if it is this owner's."""
+        with self._lock:
+            lease = self._leases.get(name)
+            if lease is not None and lease.owner == owner:
+                self._leases[name] = replace(lease, until=now)
+
+
+def _may_replace(current: Unit | None, write: UnitWrite) -> bool:
+    if current is None or write.expected is None:
+        return current is None and write.expected is None
+    # A unit that was claimed and handed back passes the fence of who saw it before (same state,
+    # attempt and owner); its version must not go back, or the feed would number one twice.
+    return (
+        fence_lets_pass(write.expected, standing_of(current))
+        and write.unit.version >= current.version
+    )

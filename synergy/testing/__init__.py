@@ -1,0 +1,1 @@
+"""What tests of synergy, and of projects built on it, stand on."""

@@ -1,0 +1,443 @@
+"""The worker program: does what `synergy.worker.protocol` decides, and tells it what happened.
+
+One thread, one `selectors` loop.  It sleeps until a bell rings, a child says something, a signal
+comes or the protocol wants to be called.  Nothing of a user's project is imported here: functions
+and classes run in the slots' processes, commands in their own.
+"""
+
+import contextlib
+import logging
+import selectors
+import signal
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from synergy import programs
+from synergy.capture import attempt_log_path
+from synergy.core.model import Unit
+from synergy.core.recovery import LEASE, LEASE_MARGIN, RENEWAL
+from synergy.errors import Unreachable
+from synergy.ports import Bell, Clock, Listener, Store
+from synergy.worker import protocol as at
+from synergy.worker.calls import environment_of
+from synergy.worker.children import Child, Command, Garbled, SlotProcess
+from synergy.worker.outcomes import Outcome, exit_reason, failed, of_answer, of_exit
+from synergy.worker.protocol import Action, Event, WorkerProtocol
+from synergy.worker.work import Work
+
+#: Seconds until a request that did not fit into a slot's pipe is pushed again.
+_PUSH_AGAIN: Final = 0.005
+#: Seconds; nothing needs it, but a selector cannot wait for ever in one go.
+_LONGEST_SLEEP: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """The times of the lease; tests shorten them."""
+
+    lease: timedelta = LEASE
+    renewal: timedelta = RENEWAL
+    margin: timedelta = LEASE_MARGIN
+
+
+def run_worker(
+    store: Store,
+    bell: Bell,
+    clock: Clock,
+    *,
+    worker_id: str,
+    slots: int,
+    project: Path,
+    log_dir: Path,
+    processes: Iterable[str] | None = None,
+    grace: timedelta = timedelta(seconds=20),
+    log: logging.Logger,
+    times: Times | None = None,
+) -> int:
+    """Be a worker until SIGTERM, SIGINT or SIGHUP; the exit code of the program.
+
+    `worker_id` must never have been used before: it is part of the token of every claim.
+    `processes` limits it to these.  Units run in `project`; their attempts' logs stand below
+    `log_dir`.  A second signal ends the `grace` that the first one gives to running units.
+    """
+    times = times or Times()
+    protocol = WorkerProtocol(
+        worker_id,
+        slots,
+        lease=times.lease,
+        renewal=times.renewal,
+        margin=times.margin,
+        grace=grace,
+        processes=processes,
+    )
+    programs.become_subreaper()
+    shell = Shell(store, bell, clock, protocol, slots, project, log_dir, log)
+    with contextlib.closing(shell), _signals(shell.stop_soon) as wakeup:
+        shell.listen(wakeup)
+        return shell.run()
+
+
+@dataclass(slots=True)
+class _Slot:
+    """What stands behind a slot of the protocol."""
+
+    index: int
+    process: SlotProcess | None = None
+    command: Command | None = None
+    unit: Unit | None = None
+    #: Number of the attempt in its process.
+    number: int = 0
+
+    def children(self) -> list[Child]:
+        """Those that run."""
+        return [child for child in (self.process, self.command) if child is not None]
+
+
+class Shell:
+    """The loop and its children.  Close it: no child outlives it."""
+
+    def __init__(
+        self,
+        store: Store,
+        bell: Bell,
+        clock: Clock,
+        protocol: WorkerProtocol,
+        slots: int,
+        project: Path,
+        log_dir: Path,
+        log: logging.Logger,
+    ) -> None:
+        self._store, self._bell, self._clock = store, bell, clock
+        self._protocol = protocol
+        self._slots = [_Slot(index) for index in range(slots)]
+        self._project, self._log_dir, self._log = project, log_dir, log
+        self._selector = selectors.DefaultSelector()
+        self._listener: Listener | None = None
+        self._events: list[Event] = []
+        self._attempts = 0
+        self._looked_at_boards = 0.0
+        self._code: int | None = None
+
+    # the loop
+
+    def run(self) -> int:
+        """Work until the protocol says that it is over; the exit code."""
+        self._listen_to_bell()
+        while self._code is None:
+            self.once()
+        counts = self._protocol.counts
+        self._say(at.Say("stopped", f"stopped; {counts}"))
+        return self._code
+
+    def once(self) -> None:
+        """Tell the protocol what has happened and do what it says; then wait for something new."""
+        events, self._events = self._events, []
+        for action in self._protocol.handle(events, self._clock.now(), self._clock.monotonic()):
+            self._do(action)
+        if self._code is None and not self._events:
+            self._wait()
+
+    def stop_soon(self) -> None:
+        """Begin to stop; again: at once.  For signal handlers."""
+        self._events.append(at.Stop())
+
+    def listen(self, wakeup: socket.socket) -> None:
+        """Wake up when this socket is readable."""
+        self._watch(wakeup.fileno(), lambda: _empty(wakeup))
+
+    def close(self) -> None:
+        """Kill what still runs and close everything."""
+        for slot in self._slots:
+            for child in slot.children():
+                child.close()
+        if self._listener is not None:
+            self._listener.close()
+        self._selector.close()
+
+    def _wait(self) -> None:
+        for key, _ in self._selector.select(self._patience()):
+            if key.fd in self._selector.get_map():  # not closed by one of the others
+                key.data()
+        self._look_at_boards()
+
+    def _patience(self) -> float:
+        now = self._clock.monotonic()
+        patience = min(self._protocol.wake_at() - now, _LONGEST_SLEEP)
+        if any(slot.unit is not None and slot.process is not None for slot in self._slots):
+            patience = min(patience, self._looked_at_boards + at.PROGRESS_PACE - now)
+        if not all(slot.process.flush() for slot in self._slots if slot.process is not None):
+            patience = min(patience, _PUSH_AGAIN)
+        return max(patience, 0.0)
+
+    def _watch(self, fd: int, callback: Callable[[], None]) -> None:
+        self._selector.register(fd, selectors.EVENT_READ, callback)
+
+    def _unwatch(self, *fds: int) -> None:
+        for fd in fds:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(fd)
+
+    # the bell
+
+    def _listen_to_bell(self) -> None:
+        listener = self._listener = self._bell.listen("worker")
+
+        def rang() -> None:
+            listener.drain()
+            self._events.append(at.Rang())
+
+        self._watch(listener.fileno(), rang)
+
+    # actions
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case at.StartSlot(slot):
+                self._start_slot(self._slots[slot])
+            case at.Run(slot, unit):
+                self._run(self._slots[slot], unit)
+            case at.Kill(slot):
+                self._kill(self._slots[slot])
+            case at.Ring(role):
+                self._bell.ring(role)
+            case at.Say():
+                self._say(action)
+            case at.Exit(code):
+                self._code = code
+            case _:
+                self._events.append(self._ask(action))
+
+    def _ask(self, action: Action) -> Event:
+        """Have the store do it."""
+        try:
+            match action:
+                case at.ClaimUnits(claim):
+                    return at.Claimed(self._store.claim(claim))
+                case at.FindClaimed(owner):
+                    units = self._store.active_units()
+                    return at.Claimed([unit for unit in units if unit.owner == owner])
+                case at.LookAhead():
+                    return at.NextDue(self._store.next_claimable())
+                case at.Renew(renewals):
+                    return at.Renewed(self._store.renew(renewals))
+                case at.Report(writes):
+                    return at.Reported(self._store.save_units(writes))
+        except Unreachable as error:
+            return at.Unanswered(action, str(error))
+        raise TypeError(f"not an action of the worker protocol: {action!r}")
+
+    def _say(self, said: at.Say) -> None:
+        text = f"{said.key} {said.text}" if said.key else said.text
+        level = logging.WARNING if said.warning else logging.INFO
+        self._log.log(level, text, extra={"action": said.action, "key": said.key})
+
+    # slots
+
+    def _start_slot(self, slot: _Slot) -> None:
+        try:
+            process = slot.process = SlotProcess.start(self._project)
+        except OSError as error:
+            self._events.append(at.SlotGone(slot.index, f"it could not be started: {error}"))
+            return
+        self._watch(process.answers, lambda: self._on_answer(slot, process))
+        self._watch(process.contained.status_fd, lambda: self._on_slot_end(slot, process))
+        self._watch(process.output.fd, lambda: self._on_output(process))
+
+    def _run(self, slot: _Slot, unit: Unit) -> None:
+        slot.unit = unit
+        log = attempt_log_path(
+            self._log_dir,
+            unit.process,
+            unit.interval.label,
+            unit.generation,
+            unit.run,
+            unit.attempt,
+        )
+        if unit.task.command:
+            self._run_command(slot, unit, log)
+        else:
+            assert slot.process is not None
+            self._attempts += 1
+            slot.number = self._attempts
+            slot.process.output.drain()
+            slot.process.output.record(log)
+            slot.process.send(slot.number, unit)
+
+    def _run_command(self, slot: _Slot, unit: Unit, log: Path) -> None:
+        environment = environment_of(unit.key, Work.of(unit))
+        try:
+            command = slot.command = Command.start(unit, log, self._project, environment)
+        except (OSError, ValueError) as error:
+            self._ended(slot, failed(f"its command could not be started: {error}"))
+            return
+        self._watch(command.contained.status_fd, lambda: self._on_command_end(slot, command))
+        self._watch(command.output.fd, lambda: self._on_output(command))
+
+    def _kill(self, slot: _Slot) -> None:
+        if slot.command is not None:
+            slot.command.kill()
+            self._close_command(slot, slot.command)
+            self._ended(slot, failed("killed"))
+        elif slot.process is not None:
+            self._replace(slot, slot.process, "killed", None)
+
+    def _replace(
+        self, slot: _Slot, process: SlotProcess, reason: str, outcome: Outcome | None
+    ) -> None:
+        """End the slot's process with all it has started, and say so."""
+        process.kill()
+        self._read_boards([slot])
+        self._check_log(slot, process)
+        self._unseat(slot, process)
+        slot.unit = None
+        self._events.append(at.SlotGone(slot.index, reason, outcome))
+
+    def _unseat(self, slot: _Slot, process: SlotProcess) -> None:
+        self._unwatch(process.answers, process.contained.status_fd, process.output.fd)
+        process.close()
+        slot.process = None
+
+    def _ended(self, slot: _Slot, outcome: Outcome) -> None:
+        slot.unit = None
+        self._events.append(at.Ended(slot.index, outcome))
+        if slot.process is None:
+            self._events.append(at.SlotGone(slot.index, "its process ended during a command"))
+
+    # what children say
+
+    def _on_output(self, child: Child) -> None:
+        if not child.output.pump():
+            self._unwatch(child.output.fd)
+
+    def _on_answer(self, slot: _Slot, process: SlotProcess) -> None:
+        try:
+            answers, more = process.receive()
+            if not more:
+                self._unwatch(process.answers)
+            for answer in answers:
+                self._answered(slot, process, answer)
+        except (Garbled, ValueError) as error:
+            reason = f"something that is no answer came through the pipe of its slot: {error}"
+            self._replace(slot, process, reason, failed(reason))
+
+    def _answered(self, slot: _Slot, process: SlotProcess, answer: dict[str, object]) -> None:
+        if answer == {"ready": True}:
+            self._events.append(at.SlotReady(slot.index))
+            return
+        if slot.unit is None or answer.get("number") != slot.number:
+            raise Garbled("an answer to what was not asked")
+        outcome = of_answer(answer)
+        self._read_boards([slot])
+        if answer.get("spent"):
+            self._replace(slot, process, "its worker left something running", outcome)
+            return
+        process.output.end()
+        self._check_log(slot, process)
+        self._ended(slot, outcome)
+
+    def _on_slot_end(self, slot: _Slot, process: SlotProcess) -> None:
+        ended = process.contained.poll()
+        if ended is None:
+            return
+        self._on_answer(slot, process)  # its last words may be an answer
+        if slot.process is not process:
+            return
+        if slot.command is not None:
+            self._unseat(slot, process)  # told when the command, which does not need it, is over
+            return
+        reason = exit_reason(_code_of(ended))
+        if ended.signal == signal.SIGKILL:
+            self._reap_strays(process)
+        if slot.unit is None:
+            process.output.end()
+            words = process.output.last_words.decode("utf-8", "backslashreplace").strip()
+            reason = f"{reason}: {words}" if words else reason
+        self._replace(slot, process, reason, None)
+
+    def _on_command_end(self, slot: _Slot, command: Command) -> None:
+        ended = command.contained.poll()
+        if ended is None or slot.unit is None:
+            return
+        if ended.signal == signal.SIGKILL:
+            self._reap_strays(command)
+        outcome = of_exit(_code_of(ended), slot.unit.task.noop_codes)
+        command.output.end()
+        self._check_log(slot, command)
+        self._close_command(slot, command)
+        self._ended(slot, outcome)
+
+    def _close_command(self, slot: _Slot, command: Command) -> None:
+        self._unwatch(command.contained.status_fd, command.output.fd)
+        command.close()
+        slot.command = None
+
+    def _reap_strays(self, dead: Child) -> None:
+        """After a kill that was not ours: had it hit the keeper, its tree would be ours now."""
+        known = {
+            child.contained.pid
+            for slot in self._slots
+            for child in slot.children()
+            if child is not dead
+        }
+        programs.reap_strays(known)
+
+    def _check_log(self, slot: _Slot, child: Child) -> None:
+        if child.output.trouble is not None and slot.unit is not None:
+            text = f"the log of its attempt is not complete: {child.output.trouble}"
+            self._say(at.Say("log_incomplete", text, slot.unit.key, True))
+
+    # progress
+
+    def _look_at_boards(self) -> None:
+        now = self._clock.monotonic()
+        if now >= self._looked_at_boards + at.PROGRESS_PACE:
+            self._looked_at_boards = now
+            self._read_boards(self._slots)
+
+    def _read_boards(self, slots: Sequence[_Slot]) -> None:
+        for slot in slots:
+            if slot.unit is not None and slot.process is not None:
+                progress = slot.process.progress(slot.number)
+                if progress is not None:
+                    self._events.append(at.Progressed(slot.index, progress))
+
+
+def _code_of(ended: programs.Exit) -> int:
+    """As ``subprocess`` writes it: negative for a signal."""
+    if ended.signal is not None:
+        return -ended.signal
+    return 0 if ended.code is None else ended.code
+
+
+@contextlib.contextmanager
+def _signals(stop: Callable[[], None]) -> Iterator[socket.socket]:
+    """Call `stop` on signals that ask us to end; yields a socket that is readable after one."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        stop()
+
+    asked = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in asked}
+    fd_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    try:
+        yield ours
+    finally:
+        signal.set_wakeup_fd(fd_before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        ours.close()
+        theirs.close()
+
+
+def _empty(wakeup: socket.socket) -> None:
+    with contextlib.suppress(BlockingIOError):
+        while wakeup.recv(4096):
+            pass

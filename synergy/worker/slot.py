@@ -1,0 +1,223 @@
+"""The long-lived child in which functions and classes run: one attempt after the other.
+
+Started as ``python -m synergy.worker.slot REQUESTS ANSWERS BOARD``, the numbers of inherited
+descriptors; its folder is the project's.  It reads requests and writes answers, a JSON object per
+line; both pipes are its own, so that nothing a worker prints can be taken for an answer:
+
+    → {"number": 7, "unit": {…}}
+    ← {"ready": true}                                            once, at the start
+    ← {"number": 7, "verdict": "processed", "count": 3, …, "spent": false}
+
+Before it answers, whatever the attempt left behind is brought to an end: processes (it is a child
+subreaper, so daemons that forked twice are its children too), timers, output in buffers, closed
+or redirected descriptors, the working folder.  Where it cannot, because a thread still runs or a
+process does not die, it says that it is ``spent``, and is replaced.  So when the answer is there,
+all that the attempt printed is in the pipe before it.
+
+A worker that forks and returns in the child too would answer twice: only the process that read
+the request answers, any other ends at once.
+"""
+
+import contextlib
+import ctypes
+import faulthandler
+import fcntl
+import io
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+
+from synergy import containment
+from synergy.core.model import Unit
+from synergy.records import unit_from_document
+from synergy.worker.board import Board
+from synergy.worker.calls import Answer, call, environment_of, failure, say
+from synergy.worker.work import Progress, Work
+
+#: Our descriptors are moved up to here, out of the way of a worker that closes the low ones.
+HIGH = 200
+#: Exit code of a slot whose pipes were closed by the worker that it ran.
+PIPES_LOST = 70
+
+_IONBF = 2
+
+
+def main(arguments: list[str]) -> None:
+    """Serve until the requests end."""
+    requests, answers, board = (_move_up(int(fd)) for fd in arguments)
+    _forget_our_path()
+    containment.prctl(containment.PR_SET_CHILD_SUBREAPER, 1)
+    _unbuffer_c_output()
+    faulthandler.enable(2)  # a traceback before the signal's death
+    Slot(requests, Pipe(answers), Board(board), os.getcwd()).serve()
+
+
+class Pipe:
+    """A descriptor that is only written to as long as it is still what it was."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._identity = _identity(fd)
+
+    def write(self, line: bytes) -> None:
+        """All of it, or OSError."""
+        if _identity(self.fd) != self._identity:
+            raise OSError("the descriptor was closed and used for something else")
+        while line:
+            line = line[os.write(self.fd, line) :]
+
+
+class Slot:
+    """Runs what it is sent."""
+
+    def __init__(self, requests: int, answers: Pipe, board: Board, folder: str) -> None:
+        self._requests = requests
+        self._answers = answers
+        self._board = board
+        self._folder = folder
+        self._pid = os.getpid()
+        self._output = Pipe(_move_up(os.dup(1)))
+        self._nothing = _move_up(os.open(os.devnull, os.O_RDONLY))
+        self._streams = [_text_stream(1), _text_stream(2)]
+
+    def serve(self) -> None:
+        """Answer every request; return when there are no more."""
+        self._answer({"ready": True})
+        for line in _lines(self._requests):
+            request = json.loads(line)
+            self._answer(self._attempt(request["number"], unit_from_document(request["unit"])))
+
+    def _attempt(self, number: int, unit: Unit) -> Answer:
+        """Run one attempt and leave no trace of it; what is to be answered."""
+        before = set(threading.enumerate())
+        self._restore()
+        answer = self._call(number, unit)
+        self._only_the_first_process(answer)
+        answer["number"] = number
+        answer["spent"] = _leftovers(before)
+        self._flush()
+        return answer
+
+    def _call(self, number: int, unit: Unit) -> Answer:
+        def report(progress: Progress) -> None:
+            if os.getpid() == self._pid:
+                self._board.write(number, progress)
+
+        work = Work.of(unit, report)
+        os.environ.update(environment_of(unit.key, work))
+        if unit.task.entry is None:
+            return failure("it names no function or class")
+        return call(unit.task.entry, work)
+
+    def _only_the_first_process(self, answer: Answer) -> None:
+        if os.getpid() != self._pid:
+            self._flush()
+            os._exit(answer.get("exit", int(answer["verdict"] == "failed")) & 255)
+
+    def _answer(self, answer: Answer) -> None:
+        try:
+            self._answers.write(_line(answer))
+        except OSError as error:
+            say(f"the worker closed the pipe through which its slot answers: {error}")
+            self._flush()
+            os._exit(PIPES_LOST)
+
+    def _restore(self) -> None:
+        """Give the next attempt what the slot began with."""
+        os.chdir(self._folder)
+        with contextlib.suppress(OSError):
+            os.dup2(self._nothing, 0)
+            os.dup2(self._output.fd, 1)
+            os.dup2(self._output.fd, 2)
+        self._streams = [
+            _text_stream(fd) if stream.closed else stream
+            for fd, stream in zip((1, 2), self._streams, strict=True)
+        ]
+        sys.stdout, sys.stderr = self._streams
+        sys.__stdout__, sys.__stderr__ = self._streams  # type: ignore[misc]
+
+    def _flush(self) -> None:
+        """Bring to the log what is still in buffers, and stop what the clock would still do."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for stream in {sys.stdout, sys.stderr, *self._streams}:
+            with contextlib.suppress(BaseException):
+                stream.flush()
+
+
+def _leftovers(before: set[threading.Thread]) -> bool:
+    """End what the attempt left running; whether something is left all the same."""
+    _, survivors = containment.kill_all(0, 0)
+    if survivors:
+        say(f"the worker left {survivors} processes that cannot be killed; its slot is replaced")
+    threads = [
+        thread.name
+        for thread in threading.enumerate()
+        if thread not in before and not thread.daemon and thread.is_alive()
+    ]
+    if threads:
+        say(f"the worker left threads running ({', '.join(threads)[:200]}); its slot is replaced")
+    return bool(survivors or threads)
+
+
+def _line(answer: Answer) -> bytes:
+    return json.dumps(answer).encode() + b"\n"
+
+
+def _lines(fd: int) -> Iterator[bytes]:
+    """The lines that come through a pipe, until it ends or is closed by somebody here."""
+    pending = b""
+    while True:
+        try:
+            data = os.read(fd, 1 << 16)
+        except OSError:
+            os._exit(PIPES_LOST)
+        if not data:
+            return
+        *lines, pending = (pending + data).split(b"\n")
+        yield from lines
+
+
+def _text_stream(fd: int) -> io.TextIOWrapper:
+    """Line by line, so that little is lost with a kill; never a decoding error, never closing."""
+    raw = io.FileIO(fd, "w", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True
+    )
+
+
+def _move_up(fd: int) -> int:
+    """The same at a high number that is not inherited by programs."""
+    moved = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, HIGH)
+    os.close(fd)
+    return moved
+
+
+def _identity(fd: int) -> tuple[int, int]:
+    status = os.fstat(fd)
+    return status.st_dev, status.st_ino
+
+
+def _forget_our_path() -> None:
+    """Take out the entry of PYTHONPATH with which we were started: it is no part of the project.
+
+    What stands beside synergy must not be taken for the project's modules of the same name.
+    """
+    entry, _, rest = os.environ.pop("PYTHONPATH", "").partition(os.pathsep)
+    with contextlib.suppress(ValueError):
+        del sys.path[sys.path.index(entry, 1)]  # the first one is the project's folder
+    if rest:
+        os.environ["PYTHONPATH"] = rest
+
+
+def _unbuffer_c_output() -> None:
+    """Let extension modules print at once, or their last words came into the next log."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.setvbuf(ctypes.c_void_p.in_dll(libc, "stdout"), None, _IONBF, 0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,237 @@
+"""Documents of the stored form say exactly what the model said."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synergy import records
+from synergy.core.intervals import Interval
+from synergy.core.model import (
+    Claim,
+    FeedEntry,
+    Job,
+    Lease,
+    LedgerRecord,
+    Request,
+    Task,
+    Transition,
+    Unit,
+)
+from synergy.core.states import JobState, UnitState
+from synergy.stores.rules import start_document, started
+
+texts = st.text(max_size=12)
+maybe_texts = st.none() | texts
+counts = st.integers(0, 2**53)
+instants = st.datetimes(timezones=st.just(UTC))
+durations = st.timedeltas(timedelta(0), timedelta(days=400_000))
+plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | texts
+    | st.floats(allow_nan=False).filter(lambda number: abs(number) < float("inf")),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+objects = st.dictionaries(texts, plain, max_size=3)
+generations = st.none() | st.dictionaries(texts, counts, max_size=3)
+progresses = st.none() | st.tuples(st.floats(0, 1e12), st.none() | st.floats(0, 1e12), texts)
+
+
+@st.composite
+def intervals(draw: st.DrawFn) -> Interval:
+    """Any two instants and any label."""
+    start, end = sorted(draw(st.tuples(instants, instants).filter(lambda two: two[0] != two[1])))
+    return Interval(start, end, draw(texts))
+
+
+transitions = st.builds(
+    Transition,
+    version=counts,
+    at=instants,
+    before=texts,
+    after=texts,
+    generation=counts,
+    attempt=counts,
+    result=counts,
+    reason=texts,
+)
+histories = st.lists(transitions, max_size=3).map(tuple)
+names = st.lists(texts, max_size=3).map(tuple)
+jobs = st.builds(
+    Job,
+    process=texts,
+    interval=intervals(),
+    state=st.sampled_from(JobState),
+    version=counts,
+    generation=counts,
+    result=counts,
+    result_state=st.none() | st.sampled_from(JobState),
+    fingerprint=maybe_texts,
+    consumed=generations,
+    consuming=generations,
+    attempts=counts,
+    unit=maybe_texts,
+    runs=counts,
+    next_run=st.none() | instants,
+    forced=st.booleans(),
+    holds=names,
+    requests=names,
+    reason=texts,
+    transitions=histories,
+)
+tasks = st.builds(
+    Task,
+    entry=maybe_texts,
+    command=names,
+    noop_codes=st.lists(st.integers(0, 255), max_size=3).map(tuple),
+    arguments=objects,
+    source=maybe_texts,
+    sink=maybe_texts,
+    time_limit=st.none() | durations,
+    max_attempts=st.integers(1, 9),
+    backoff=durations,
+    priority=st.integers(-9, 9),
+)
+units = st.builds(
+    Unit,
+    process=texts,
+    interval=intervals(),
+    generation=counts,
+    task=tasks,
+    created_at=instants,
+    run=counts,
+    attempt=counts,
+    failures=counts,
+    state=st.sampled_from(UnitState),
+    version=counts,
+    owner=maybe_texts,
+    lease_until=st.none() | instants,
+    not_before=st.none() | instants,
+    started_at=st.none() | instants,
+    finished_at=st.none() | instants,
+    low=plain,
+    high=plain,
+    count=st.none() | counts,
+    fingerprint=maybe_texts,
+    reason=texts,
+    progress=progresses,
+    transitions=histories,
+)
+entries = st.builds(
+    FeedEntry,
+    seq=counts,
+    kind=st.sampled_from(["job", "unit"]),
+    key=texts,
+    process=texts,
+    interval=intervals(),
+    transition=transitions,
+)
+requests = st.builds(
+    Request,
+    id=texts,
+    action=texts,
+    process=texts,
+    starts=st.lists(instants, max_size=3).map(tuple),
+    filed_at=instants,
+    actor=texts,
+    reason=texts,
+    state=st.sampled_from(["filed", "done", "refused"]),
+    answered_at=st.none() | instants,
+    answer=objects,
+)
+leases = st.builds(Lease, owner=texts, epoch=counts, until=instants)
+ledgers = st.builds(LedgerRecord, process=texts, through=counts, content=objects)
+
+HOUR = Interval(
+    datetime(2024, 5, 12, tzinfo=UTC), datetime(2024, 5, 12, 1, tzinfo=UTC), "2024-05-12T00"
+)
+
+FORMS: list[tuple[st.SearchStrategy[Any], Callable[[Any], Any], Callable[[Any], Any]]] = [
+    (jobs, records.job_to_document, records.job_from_document),
+    (units, records.unit_to_document, records.unit_from_document),
+    (tasks, records.task_to_document, records.task_from_document),
+    (transitions, records.transition_to_list, records.transition_from_list),
+    (entries, records.entry_to_document, records.entry_from_document),
+    (requests, records.request_to_document, records.request_from_document),
+    (leases, records.lease_to_document, records.lease_from_document),
+    (ledgers, records.ledger_to_document, records.ledger_from_document),
+]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form[1].__name__)
+def test_what_was_stored_is_read_back(form: tuple[Any, Any, Any]) -> None:
+    strategy, write, read = form
+
+    @given(strategy)
+    def there_and_back(value: object) -> None:
+        text = records.to_text(write(value))
+        assert text.isascii()
+        assert read(records.from_text(text)) == value
+
+    there_and_back()
+
+
+@given(instants)
+def test_instants_are_exact(instant: datetime) -> None:
+    assert records.from_micros(records.to_micros(instant)) == instant
+    assert records.from_micros(records.to_micros(instant)).tzinfo is UTC
+
+
+@given(instants, instants)
+def test_instants_sort_as_numbers(one: datetime, other: datetime) -> None:
+    assert (one < other) == (records.to_micros(one) < records.to_micros(other))
+
+
+def test_a_document_holds_only_what_is_not_usual() -> None:
+    assert records.job_to_document(Job(process="p", interval=HOUR, version=1)) == {
+        "process": "p",
+        "label": "2024-05-12T00",
+        "start": 1_715_472_000_000_000,
+        "end": 1_715_475_600_000_000,
+        "state": "embryo",
+        "version": 1,
+    }
+    assert records.task_to_document(Task(entry="m:f")) == {"entry": "m:f"}
+
+
+def test_missing_fields_have_the_pinned_values_of_the_model_today() -> None:
+    """A default of the model that changes must not change what stored documents mean."""
+    job = Job(process="p", interval=HOUR, version=1)
+    assert records.job_from_document(records.job_to_document(job)) == job
+    assert records.task_from_document({}) == Task()
+
+
+def test_fields_of_a_later_form_are_passed_over() -> None:
+    job = Job(process="p", interval=HOUR, version=1)
+    assert records.job_from_document({**records.job_to_document(job), "new": 1}) == job
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_what_json_has_no_number_for_is_refused(number: float) -> None:
+    with pytest.raises(ValueError):
+        records.to_text({"low": number})
+
+
+def test_a_document_is_one_line_of_json() -> None:
+    text = records.to_text({"reason": "a\nb \udcff é", "n": [1, 2.5, None]})
+    assert "\n" not in text
+    assert json.loads(text) == {"reason": "a\nb \udcff é", "n": [1, 2.5, None]}
+
+
+@given(units, instants, instants, texts)
+def test_a_claim_on_the_document_is_the_claim_on_the_unit(
+    unit: Unit, now: datetime, until: datetime, owner: str
+) -> None:
+    claim = Claim(owner=owner, now=now, lease_until=until, limit=1)
+    requested = replace(unit, state=UnitState.REQUESTED)
+    document = records.unit_to_document(requested)
+    start_document(document, claim)
+    assert records.unit_from_document(document) == started(requested, claim)

@@ -1,0 +1,248 @@
+"""The ledger is a plain map from intervals to standings, only smaller; the timetable adds jobs."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synergy.core.building import build
+from synergy.core.catalog import Catalog, Input
+from synergy.core.context import Context, daily, hourly, tree
+from synergy.core.intervals import Calendar, Granularity, Interval
+from synergy.core.model import FeedEntry, Job, LedgerRecord, Standing, Transition
+from synergy.core.states import JobState
+from synergy.core.timetable import Ledger, Timetable, standing_of
+
+START = datetime(2026, 10, 25, tzinfo=UTC)
+CALENDARS = [
+    Calendar(Granularity.HOURLY, 1, "Europe/Berlin"),
+    Calendar(Granularity.DAILY, 1, "Australia/Lord_Howe"),
+    Calendar(Granularity.MONTHLY),
+    Calendar(Granularity.MINUTELY, 15, "America/New_York"),
+]
+STANDINGS = [
+    Standing(JobState.PROCESSED, 1, 1, 1),
+    Standing(JobState.PROCESSED, 1, 1, 2),
+    Standing(JobState.PROCESSED, 2, 1, 0),
+    Standing(JobState.NOOP, 1, 1, 1),
+    Standing(JobState.SKIPPED, 1, 1, 0),
+    Standing(JobState.FAILED, 3, 1, 3),
+]
+SIZE = 40
+
+
+def intervals(calendar: Calendar, count: int = SIZE) -> list[Interval]:
+    found = [calendar.containing(START)]
+    while len(found) < count:
+        found.append(calendar.next(found[-1]))
+    return found
+
+
+puts = st.lists(
+    st.tuples(st.integers(0, SIZE - 1), st.none() | st.sampled_from(STANDINGS)), max_size=120
+)
+
+
+@settings(deadline=None)
+@given(st.sampled_from(CALENDARS), puts)
+def test_a_ledger_says_the_same_as_a_plain_map(
+    calendar: Calendar, done: list[tuple[int, Standing | None]]
+) -> None:
+    line = intervals(calendar)
+    ledger, model = Ledger(), dict[int, Standing | None]()
+    for number, standing in done:
+        ledger.put(line[number], standing)
+        model[number] = standing
+    wanted = [model.get(number) for number in range(SIZE)]
+    assert [ledger.at(one.start) for one in line] == wanted
+    assert [ledger.at(one.end - timedelta(seconds=1)) for one in line] == wanted
+    assert ledger.at(line[0].start - timedelta(seconds=1)) is None
+    assert ledger.at(line[-1].end) is None
+
+    runs = [*ledger.runs(line[0].start, line[-1].end)]
+    told: list[Standing | None] = []
+    for place, (start, standing) in enumerate(runs):
+        end = runs[place + 1][0] if place + 1 < len(runs) else line[-1].end
+        told += [standing for one in line if start <= one.start < end]
+    assert told == wanted
+    assert all(one[1] != other[1] for one, other in pairwise(runs)), "merged"
+
+    changes = [n for n in range(1, SIZE) if wanted[n] != wanted[n - 1]]
+    for number, one in enumerate(line):
+        following = next((n for n in changes if n > number), None)
+        end = line[following].start if following is not None else None
+        if end is None and wanted[-1] is not None:
+            end = line[-1].end
+        assert ledger.end_of_run(one.start) == end
+
+    again = Ledger.of_content(json.loads(json.dumps(ledger.content())))
+    assert [again.at(one.start) for one in line] == wanted
+    assert again.content() == ledger.content()
+    assert ledger.size <= 10 * (len(changes) + 2)
+
+
+@given(st.permutations(range(SIZE)))
+def test_alike_neighbours_become_one_run_in_whatever_order_they_come(order: list[int]) -> None:
+    line, ledger = intervals(CALENDARS[0]), Ledger()
+    for number in order:
+        ledger.put(line[number], STANDINGS[0])
+    assert [*ledger.runs(line[0].start, line[-1].end)] == [(line[0].start, STANDINGS[0])]
+    assert ledger.size == 20
+
+
+def test_a_finished_century_of_hours_takes_a_few_bytes() -> None:
+    calendar, ledger = Calendar(Granularity.HOURLY), Ledger()
+    interval = calendar.containing(START)
+    for number in range(20_000):
+        ledger.put(interval, STANDINGS[0 if number % 1000 else 1])
+        interval = calendar.next(interval)
+    assert ledger.size < 600
+
+
+@pytest.mark.parametrize("part", [(0, SIZE), (3, 4), (5, 30), (39, 40)])
+def test_runs_begin_and_end_where_asked(part: tuple[int, int]) -> None:
+    line, ledger = intervals(CALENDARS[0]), Ledger()
+    for number in range(2, 20):
+        ledger.put(line[number], STANDINGS[number // 8])
+    start, end = line[part[0]].start, line[part[1] - 1].end
+    runs = [*ledger.runs(start, end)]
+    assert runs[0][0] == start
+    assert all(start <= begin < end for begin, _ in runs)
+    assert [*ledger.runs(start, start)] == []
+
+
+# the timetable: ledgers, entries and active jobs
+
+
+def catalog() -> Catalog:
+    return build(
+        Context(
+            tree(
+                "t",
+                [daily("d", run="w:f"), hourly("h", run="w:f")],
+                start="2026-11-19",
+                until="2026-11-21",
+            )
+        ),
+        START,
+    )
+
+
+def hour(number: int, **changes: Any) -> Job:
+    interval = Calendar(Granularity.HOURLY).parse(f"2026-11-19T{number:02}")
+    return Job(process="h", interval=interval, version=1, **changes)
+
+
+DAY = Input("child", "h", datetime(2026, 11, 19, tzinfo=UTC), datetime(2026, 11, 20, tzinfo=UTC))
+
+
+def entry(seq: int, job: Job, **changes: Any) -> FeedEntry:
+    given_ = {
+        "version": 1,
+        "at": START,
+        "before": "in_progress",
+        "after": "processed",
+        "generation": 1,
+        "attempt": 1,
+        "result": 1,
+        **changes,
+    }
+    return FeedEntry(
+        seq=seq,
+        kind="job",
+        key=job.key,
+        process=job.process,
+        interval=job.interval,
+        transition=Transition(**given_),
+    )
+
+
+def test_what_nobody_touched_is_a_derived_embryo() -> None:
+    timetable = Timetable(catalog())
+    job = timetable.job("h", hour(3).interval)
+    assert job == Job(process="h", interval=hour(3).interval)
+    assert timetable.state("h", hour(3).interval) is JobState.EMBRYO
+
+
+def test_a_terminal_job_is_kept_in_the_ledger_alone() -> None:
+    timetable = Timetable(catalog())
+    timetable.put(hour(3, state=JobState.IN_PROGRESS))
+    assert timetable.job("h", hour(3).interval) == hour(3, state=JobState.IN_PROGRESS)
+    timetable.put(hour(3, state=JobState.PROCESSED, result=1, attempts=1))
+    assert timetable.active == {}
+    assert timetable.job("h", hour(3).interval) is None
+    assert timetable.state("h", hour(3).interval) is JobState.PROCESSED
+    timetable.put(hour(3, state=JobState.EMBRYO, generation=2, result=1))
+    assert timetable.state("h", hour(3).interval) is JobState.EMBRYO
+    assert timetable.ledgers["h"].at(hour(3).interval.start) is None
+
+
+def test_the_inputs_of_a_day_are_told_as_runs_and_active_ones() -> None:
+    timetable = Timetable(catalog())
+    for number in (0, 1, 2, 5):
+        timetable.put(hour(number, state=JobState.PROCESSED, result=1))
+    timetable.put(hour(3, state=JobState.IN_PROGRESS))
+    told = [(first.label[-2:], state, several) for first, state, several in timetable.runs(DAY)]
+    assert told == [
+        ("00", JobState.PROCESSED, True),
+        ("03", JobState.IN_PROGRESS, True),
+        ("05", JobState.PROCESSED, False),
+        ("06", JobState.EMBRYO, True),
+    ]
+
+
+def test_only_generations_above_one_are_listed() -> None:
+    timetable = Timetable(catalog())
+    for number in range(24):
+        timetable.put(hour(number, state=JobState.PROCESSED, result=1))
+    day = Calendar(Granularity.DAILY).parse("2026-11-19")
+    assert timetable.inputs_generations("d", day) == ({}, {})
+    timetable.put(hour(4, state=JobState.PROCESSED, generation=3, result=2))
+    timetable.put(hour(5, state=JobState.SKIPPED, generation=3, result=3))
+    assert timetable.inputs_generations("d", day) == (
+        {"h@2026-11-19T04": 3, "h@2026-11-19T05": 3},
+        {"h@2026-11-19T04": 2, "h@2026-11-19T05": 3},
+    )
+
+
+def test_it_is_loaded_from_checkpoints_what_came_after_and_what_is_active() -> None:
+    ledger = Ledger()
+    ledger.put(hour(0).interval, STANDINGS[0])
+    ledger.put(hour(1).interval, STANDINGS[0])
+    timetable = Timetable(catalog())
+    timetable.load(
+        {"h": LedgerRecord("h", 10, ledger.content()), "gone": LedgerRecord("gone", 3, {})},
+        [
+            entry(10, hour(1), after="failed"),  # already in the checkpoint
+            entry(11, hour(2)),
+            entry(12, hour(0), before="processed", after="embryo", generation=2),
+            entry(13, hour(3), after="noop", attempt=4),
+            entry(14, Job(process="gone", interval=hour(3).interval)),
+        ],
+        [
+            hour(0, state=JobState.EMBRYO, generation=2, result=1),
+            Job(process="gone", interval=hour(0).interval),
+        ],
+    )
+    states = [timetable.state("h", hour(number).interval).value for number in range(5)]
+    assert states == ["embryo", "processed", "processed", "noop", "embryo"]
+    assert [*timetable.active] == [("h", hour(0).interval.start)]
+    assert timetable.ledgers["h"].at(hour(3).interval.start) == Standing(JobState.NOOP, 1, 1, 4)
+
+
+def test_the_same_entries_again_change_nothing() -> None:
+    entries = [entry(1, hour(2)), entry(2, hour(3), after="skipped", attempt=0)]
+    once, twice = Timetable(catalog()), Timetable(catalog())
+    once.load({}, entries, [])
+    twice.load({}, [*entries, *entries], [])
+    assert once.ledgers["h"].content() == twice.ledgers["h"].content()
+
+
+@pytest.mark.parametrize("state", JobState)
+def test_an_entry_stands_only_when_its_job_has_ended(state: JobState) -> None:
+    standing = standing_of(entry(1, hour(2), after=state.value, generation=4, result=3))
+    assert standing == (Standing(state, 4, 3, 1) if state.terminal else None)

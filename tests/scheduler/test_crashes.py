@@ -1,0 +1,260 @@
+"""A scheduler that dies after any single write, and another that takes over: the same end."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from synergy.core.context import Context, daily, freerun, hourly, monthly, previous, tree
+from synergy.core.model import Applied, Job, JobWrite, Refused, Request, Unit, UnitWrite
+from synergy.errors import Unreachable
+from synergy.reading import Reading
+from synergy.stores.memory import MemoryStore
+from synergy.testing.stage import Stage, fails, finds_nothing, processes, processes_with
+
+SPAN: dict[str, Any] = {"start": "2026-11-18", "until": "2026-11-20", "lag": 0}
+
+
+class BreakingStore(MemoryStore):
+    """Dies at one of the scheduler's writes, before or after its effect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes = 0
+        #: The number of the write at which it dies (None: it does not), and whether it is kept.
+        self.dies_at: int | None = None
+        self.after = False
+
+    def save_jobs(self, writes: Sequence[JobWrite]) -> list[Applied | Refused[Job]]:
+        return self._each(writes, super().save_jobs)
+
+    def save_units(self, writes: Sequence[UnitWrite]) -> list[Applied | Refused[Unit]]:
+        return self._each(writes, super().save_units)
+
+    def answer_request(self, request: Request) -> None:
+        self._each(
+            [request], lambda requests: [super(BreakingStore, self).answer_request(requests[0])]
+        )
+
+    def _each(self, writes: Sequence[Any], save: Callable[[list[Any]], list[Any]]) -> list[Any]:
+        """One write at a time: a batch is no transaction."""
+        answers = []
+        for write in writes:
+            self.writes += 1
+            dying = self.writes == self.dies_at
+            if dying and not self.after:
+                raise Unreachable("before the write")
+            answers += save([write])
+            if dying:
+                raise Unreachable("after the write")
+        return answers
+
+
+Step = Callable[[Stage], object]
+
+
+def context(**hour: Any) -> Context:
+    """month → day → hours in groups, a sequential tree and a recomputing one on top."""
+    return Context(
+        tree(
+            "site",
+            [
+                monthly("m", run="w:f"),
+                daily("d", run="w:f"),
+                hourly("h", run="w:f", grouping=12, **{"max_attempts": 1, **hour}),
+            ],
+            **SPAN,
+        ),
+        tree("chain", [daily("c", run="w:f", after=["d", previous("c")])], **SPAN),
+        tree(
+            "measured",
+            [daily("r", run="w:f", machine="recomputing", source="s", after="d")],
+            **SPAN,
+        ),
+        freerun("f", at="every 3600", run="w:f"),
+        sources={"s": "w:k"},
+    )
+
+
+def step(stage: Stage, act: Step) -> None:
+    """Do it; where the scheduler dies of it, another begins."""
+    try:
+        act(stage)
+    except Unreachable:
+        store = stage.store
+        assert isinstance(store, BreakingStore)
+        store.dies_at = None
+        stage.restart()
+
+
+def reprocess(*labels: str, process: str = "h", number: str = "r") -> Step:
+    def act(stage: Stage) -> None:
+        stage.store.file_request(
+            Request(
+                id=number,
+                action="reprocess",
+                process=process,
+                starts=tuple(stage.interval(process, label).start for label in labels),
+                filed_at=stage.clock.now(),
+            )
+        )
+        stage.settle()
+
+    return act
+
+
+def skip(process: str, label: str) -> Step:
+    def act(stage: Stage) -> None:
+        start = stage.interval(process, label).start
+        request = Request(
+            id="s", action="skip", process=process, starts=(start,), filed_at=stage.clock.now()
+        )
+        stage.store.file_request(request)
+        stage.settle()
+
+    return act
+
+
+def claim(**options: Any) -> Step:
+    return lambda stage: stage.claim(**options)
+
+
+def report(worker: Any = processes) -> Step:
+    """Report all that is at work, in one go, as workers do while nobody schedules."""
+
+    def act(stage: Stage) -> None:
+        now = stage.clock.now()
+        for unit in stage.store.active_units():
+            if unit.state == "in_progress":
+                MemoryStore.save_units(
+                    stage.store,  # type: ignore[arg-type]
+                    [UnitWrite(worker(unit, now), unit.fence)],
+                )
+        stage.settle()
+
+    return act
+
+
+def trigger_freerun(stage: Stage) -> None:
+    stage.store.file_request(
+        Request(id="t", action="trigger", process="f", starts=(), filed_at=stage.clock.now())
+    )
+    stage.settle()
+
+
+def later(**by: float) -> Step:
+    def act(stage: Stage) -> None:
+        end = stage.clock.now() + timedelta(**by)
+        step(stage, lambda stage: stage.until(end))
+        stage.until(end)
+
+    return act
+
+
+def to_the_end(stage: Stage) -> None:
+    """Work until nothing is left, with whoever schedules."""
+    for _ in range(50):
+        step(stage, report(processes_with("same")))
+        step(stage, claim())
+        if not stage.store.active_units():
+            return
+    raise AssertionError("it does not come to an end")
+
+
+H = [f"2026-11-{day}T{hour}/PT12H" for day in (18, 19) for hour in ("00", "12")]
+
+SCENARIOS: dict[str, list[Step]] = {
+    "ordinary work": [to_the_end],
+    "reprocess of what is finished": [to_the_end, reprocess(H[0]), to_the_end],
+    "reprocess while the day is at work": [
+        claim(only="h"), report(), claim(only="d"), reprocess(H[0]), report(), to_the_end,
+    ],
+    "reprocess of two hours, then of a third while they are at work": [
+        to_the_end, reprocess(H[0], H[1]), claim(limit=1), reprocess(H[2], number="r2"),
+        to_the_end,
+    ],
+    "reprocess of the day and of its hour": [
+        to_the_end, reprocess("2026-11-18", process="d"), reprocess(H[1], number="r2"), to_the_end,
+    ],
+    "reprocess of the first of a sequence": [
+        to_the_end, reprocess("2026-11-18", process="c"), to_the_end,
+    ],
+    "reprocess of everything at once": [
+        to_the_end, reprocess("2026-11-18", "2026-11-19", process="d"), to_the_end,
+    ],
+    "a failed hour, reprocessed": [
+        claim(limit=1), report(fails), to_the_end, reprocess(H[0]), to_the_end,
+    ],
+    "a failed hour, skipped": [claim(limit=1), report(fails), skip("h", H[0]), to_the_end],
+    "skip of a day whose hours are at work": [
+        claim(only="h", limit=3), skip("d", "2026-11-18"), report(), to_the_end,
+    ],
+    "nothing to do": [claim(), report(finds_nothing), reprocess(H[3]), to_the_end],
+    "firings": [later(hours=1), trigger_freerun, to_the_end, later(hours=2), to_the_end],
+    "a lost worker": [claim(only="h", limit=2), later(seconds=16), to_the_end],
+}  # fmt: skip
+
+
+def play(steps: list[Step], dies_at: int | None, after: bool) -> Stage:
+    store = BreakingStore()
+    stage = Stage(
+        context(max_attempts=2 if steps is SCENARIOS["a lost worker"] else 1),
+        at="2026-12-01T00:00Z",
+        store=store,
+        measure=lambda source, interval: (1, 2),
+    )
+    store.dies_at, store.after, store.writes = dies_at, after, 0
+    for act in steps:
+        step(stage, act) if act is not to_the_end else to_the_end(stage)
+    return stage
+
+
+def ends(stage: Stage) -> dict[str, tuple[Any, ...]]:
+    """How every job came out."""
+    store = stage.store
+    assert isinstance(store, BreakingStore)
+    return {
+        key: (job.state, job.generation, job.result, job.attempts, job.consumed)
+        for key, job in sorted(store._jobs.items())
+    }
+
+
+def starts(stage: Stage) -> dict[str, int]:
+    store = stage.store
+    assert isinstance(store, BreakingStore)
+    return {key: unit.attempt for key, unit in sorted(store._units.items()) if unit.started_at}
+
+
+def check(stage: Stage) -> None:
+    assert stage.store.active_units() == []
+    assert stage.store.open_requests() == []
+    assert all(not job.holds for job in stage.store.active_jobs())
+    assert [job.key for job in stage.store.active_jobs()] == []
+    read = Reading(stage.store, stage.catalog).timetable
+    for name, ledger in read.ledgers.items():
+        start, end = stage.catalog.spans[name]
+        assert end is not None
+        believed = stage.timetable.ledgers[name]
+        assert [*ledger.runs(start, end)] == [*believed.runs(start, end)], "I20"
+    for job in stage.store._jobs.values():  # type: ignore[attr-defined]
+        unit = stage.unit(job.unit) if job.unit and job.process == "r" else None
+        if unit is not None:
+            assert (unit.low, unit.high) == (1, 2), "no unit goes out unmeasured"
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_the_end_is_the_same_wherever_the_scheduler_died(name: str, after: bool) -> None:
+    steps = SCENARIOS[name]
+    undisturbed = play(steps, None, False)
+    check(undisturbed)
+    store = undisturbed.store
+    assert isinstance(store, BreakingStore)
+    assert store.writes > 5
+    wanted, started = ends(undisturbed), starts(undisturbed)
+    for number in range(1, store.writes + 1):
+        stage = play(steps, number, after)
+        check(stage)
+        assert ends(stage) == wanted, f"died {'after' if after else 'before'} write {number}"
+        assert starts(stage) == started, f"write {number}"

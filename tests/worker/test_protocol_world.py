@@ -1,0 +1,258 @@
+"""Two workers' protocols on one store, under silences, pauses, deaths and cancelations.
+
+Whatever happens, no attempt runs in two places that are awake, no worker that is awake runs an
+attempt beyond its deadline, nobody asks to be called again at once for ever, and when the faults
+stop every unit ends.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from synergy.core.intervals import Calendar, Granularity
+from synergy.core.model import Task, Unit, UnitWrite
+from synergy.core.recovery import after_lost_lease, canceled
+from synergy.core.states import UnitState
+from synergy.stores import open_store
+from synergy.worker import protocol as at
+from synergy.worker.outcomes import Outcome, Verdict, failed
+from synergy.worker.protocol import Action, Event, WorkerProtocol
+
+START = datetime(2026, 11, 20, tzinfo=UTC)
+HOURS = Calendar(Granularity.HOURLY)
+OUTCOMES = (
+    Outcome(Verdict.PROCESSED, count=1),
+    Outcome(Verdict.NOOP),
+    Outcome(Verdict.RETRY, after=timedelta(seconds=2)),
+    failed("boom"),
+)
+
+
+class Box:
+    """One worker: its protocol, what runs in its slots, and how its store answers."""
+
+    def __init__(self, name: str) -> None:
+        self.protocol = WorkerProtocol(name, 2, grace=timedelta(seconds=3))
+        self.running: dict[int, Unit] = {}
+        self.store = "fine"
+        self.paused = False
+        self.code: int | None = None
+        self.waiting: list[Event] = []
+
+
+class World(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.time = 0.0
+        self.store = open_store("memory://")
+        self.units: list[Unit] = []
+        self.names = 0
+        self.boxes = [self.box(), self.box()]
+        for box in self.boxes:
+            self.settle(box)
+
+    def box(self) -> Box:
+        self.names += 1
+        return Box(f"w{self.names}")
+
+    @property
+    def now(self) -> datetime:
+        return START + timedelta(seconds=self.time)
+
+    # what happens
+
+    @rule(limit=st.sampled_from([None, 1, 30]))
+    def request(self, limit: int | None) -> None:
+        unit = Unit(
+            process="p",
+            interval=HOURS.shift(HOURS.containing(START), len(self.units)),
+            generation=1,
+            task=Task(
+                entry="m:f",
+                max_attempts=1000,
+                backoff=timedelta(0),
+                time_limit=None if limit is None else timedelta(seconds=limit),
+            ),
+            created_at=self.now,
+        )
+        self.units.append(unit)
+        self.store.save_units([UnitWrite(unit, None)])
+        self.advance(1.2)
+
+    @rule(box=st.integers(0, 1))
+    def ring(self, box: int) -> None:
+        self.tell(self.boxes[box], at.Rang())
+
+    @rule(seconds=st.sampled_from([0.01, 0.3, 1.0, 4.0, 15.0]))
+    def wait(self, seconds: float) -> None:
+        self.advance(seconds)
+
+    @rule(box=st.integers(0, 1), outcome=st.sampled_from(OUTCOMES), slot=st.integers(0, 1))
+    def end(self, box: int, outcome: Outcome, slot: int) -> None:
+        if self.boxes[box].running.pop(slot, None) is not None:
+            self.tell(self.boxes[box], at.Ended(slot, outcome))
+
+    @rule(box=st.integers(0, 1), slot=st.integers(0, 1))
+    def slot_dies(self, box: int, slot: int) -> None:
+        if self.boxes[box].running.pop(slot, None) is not None:
+            self.tell(self.boxes[box], at.SlotGone(slot, "killed by SIGKILL"))
+
+    @rule(box=st.integers(0, 1), manner=st.sampled_from(["fine", "deaf", "mute"]))
+    def store_answers(self, box: int, manner: str) -> None:
+        self.boxes[box].store = manner
+
+    @rule(box=st.integers(0, 1), manner=st.sampled_from(["deaf", "mute"]))
+    def outage(self, box: int, manner: str) -> None:
+        self.boxes[box].store = manner
+        self.advance(16)
+        self.nobody_who_is_awake_runs_beyond_a_deadline()
+        self.recover()
+        self.advance(2)
+        self.boxes[box].store = "fine"
+
+    @rule(box=st.integers(0, 1), seconds=st.sampled_from([4.0, 15.0, 30.0]))
+    def pause(self, box: int, seconds: float) -> None:
+        self.boxes[box].paused = True
+        self.advance(seconds)
+        self.recover()
+        self.advance(2)
+        self.boxes[box].paused = False
+        self.tell(self.boxes[box])
+
+    @rule(number=st.integers(0, 50))
+    def cancel(self, number: int) -> None:
+        for unit in self.store.active_units()[number : number + 1]:
+            self.store.save_units([UnitWrite(canceled(unit, self.now, "reopened"), unit.fence)])
+
+    @rule()
+    def recover(self) -> None:
+        for unit in self.store.active_units():
+            if unit.lease_until is not None and unit.lease_until <= self.now:
+                self.store.save_units([UnitWrite(after_lost_lease(unit, self.now), unit.fence)])
+
+    @rule(box=st.integers(0, 1))
+    def stop(self, box: int) -> None:
+        self.tell(self.boxes[box], at.Stop())
+        self.advance(10)
+        assert self.boxes[box].code is not None
+        self.restart(box)
+
+    @rule(box=st.integers(0, 1))
+    def restart(self, box: int) -> None:
+        """It is killed, and another takes its place."""
+        self.boxes[box] = self.box()
+        self.settle(self.boxes[box])
+
+    # what is always so
+
+    @invariant()
+    def no_two_who_are_awake_run_the_same_unit(self) -> None:
+        keys = [u.key for box in self.boxes if not box.paused for u in box.running.values()]
+        assert len(keys) == len(set(keys))
+
+    @invariant()
+    def nobody_who_is_awake_runs_beyond_a_deadline(self) -> None:
+        for box in self.boxes:
+            for slot in () if box.paused else box.running:
+                deadline = box.protocol.stop_at(slot)
+                assert deadline is not None
+                assert self.time < deadline + 1e-6
+
+    def teardown(self) -> None:
+        for box in self.boxes:
+            box.paused, box.store = False, "fine"
+            self.settle(box)
+        self.boxes = [self.box() if box.protocol.stopping else box for box in self.boxes]
+        for _ in range(300):
+            if not self.store.active_units() and not any(b.protocol.held for b in self.boxes):
+                break
+            self.advance(0.4)
+            self.recover()
+            for number, box in enumerate(self.boxes):
+                for slot in list(box.running):
+                    self.end(number, OUTCOMES[0], slot)
+        assert self.store.active_units() == []
+        for box in self.boxes:
+            assert box.protocol.held == []
+            self.tell(box, at.Stop())
+            self.advance(at.PATIENCE / 2)
+            assert box.code == at.DONE
+
+    # how it happens
+
+    def advance(self, seconds: float) -> None:
+        end = self.time + seconds
+        while True:
+            awake = [b for b in self.boxes if not b.paused and b.code is None]
+            wake = min((max(b.protocol.wake_at(), self.time) for b in awake), default=end)
+            self.time = min(wake, end)
+            for box in awake:
+                if box.protocol.wake_at() <= self.time:
+                    self.settle(box)
+            if wake >= end:
+                return
+
+    def tell(self, box: Box, *events: Event) -> None:
+        box.waiting += events
+        self.settle(box)
+
+    def settle(self, box: Box) -> None:
+        """Let it act until it waits; at once when it is awake."""
+        rounds = 0
+        while not box.paused and box.code is None:
+            events, box.waiting = box.waiting, []
+            actions = box.protocol.handle(events, self.now, self.time)
+            box.waiting = [event for action in actions for event in self.do(box, action)]
+            rounds += 1
+            assert rounds < 50, actions
+            if not box.waiting:
+                assert box.code is not None or box.protocol.wake_at() > self.time
+                return
+
+    def do(self, box: Box, action: Action) -> Iterator[Event]:
+        match action:
+            case at.StartSlot(slot):
+                yield at.SlotReady(slot)
+            case at.Run(slot, unit):
+                assert slot not in box.running
+                assert unit.state is UnitState.IN_PROGRESS
+                box.running[slot] = unit
+            case at.Kill(slot):
+                del box.running[slot]
+                yield at.SlotGone(slot, "killed")
+            case at.Exit(code):
+                assert not box.running
+                box.code = code
+            case at.Say() | at.Ring():
+                pass
+            case _ if box.store == "deaf":
+                yield at.Unanswered(action, "gone")
+            case _:
+                answer = self.ask(action)
+                yield at.Unanswered(action, "lost") if box.store == "mute" else answer
+
+    def ask(self, action: Action) -> Event:
+        match action:
+            case at.ClaimUnits(claim):
+                return at.Claimed(self.store.claim(claim))
+            case at.FindClaimed(owner):
+                return at.Claimed([u for u in self.store.active_units() if u.owner == owner])
+            case at.LookAhead():
+                return at.NextDue(self.store.next_claimable())
+            case at.Renew(renewals):
+                return at.Renewed(self.store.renew(renewals))
+            case at.Report(writes):
+                return at.Reported(self.store.save_units(writes))
+        raise TypeError(action)
+
+
+World.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestWorld = World.TestCase
