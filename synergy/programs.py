@@ -516,6 +516,20 @@ def start_detached(
     return process.pid
 
 
+def killed_by(pid: int) -> str | None:
+    """The name of the signal that killed a child of ours; None: it lives, exited, or is not ours.
+
+    A dead one is collected by this, so that it can be asked only once.
+    """
+    try:
+        collected, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    if collected == 0 or not os.WIFSIGNALED(status):
+        return None
+    return _signal_name(os.WTERMSIG(status))
+
+
 def stop(identity: Identity, grace_seconds: float) -> bool:
     """End a program: SIGTERM, then after the grace SIGKILL for it and all below it.
 

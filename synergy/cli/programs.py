@@ -23,7 +23,15 @@ from synergy.core.catalog import Catalog
 from synergy.core.context import ProgramDeclaration
 from synergy.errors import BadInput, Conflict, NotFound, SynergyError
 from synergy.logs import log_to
-from synergy.programs import Identity, PidFile, alive, identity_of, start_detached, stop
+from synergy.programs import (
+    Identity,
+    PidFile,
+    alive,
+    identity_of,
+    killed_by,
+    start_detached,
+    stop,
+)
 from synergy.project import Project, check, load_context
 
 #: Seconds that a started program has to show itself.
@@ -100,12 +108,17 @@ def checked(project: Project) -> Catalog:
     return catalog
 
 
+class KilledEarly(SynergyError):
+    """A program was killed from outside before it had shown itself: no fault of its own."""
+
+
 def launch(project: Project, name: str) -> Identity:
     """Start a program in the background and wait until it has shown itself.
 
     Raises:
         Conflict: somebody else has just started it.
-        SynergyError: it ended at once; the message has what it said.
+        KilledEarly: somebody killed it before it had shown itself; trying again is reasonable.
+        SynergyError: it ended at once by itself; the message has what it said.
     """
     printed = project.log_dir / f"{name}.out"
     before = printed.stat().st_size if printed.exists() else 0
@@ -130,6 +143,9 @@ def launch(project: Project, name: str) -> Identity:
     holder = holder_of(project, name)
     if holder is not None and holder.pid != pid:
         raise _running(project, name, holder)
+    killer = killed_by(pid)
+    if killer is not None:
+        raise KilledEarly(f"{name} (process {pid}) was killed by {killer} while it started")
     said = printed.read_bytes()[before:].decode("utf-8", "replace").strip().splitlines()
     words = "\n".join(f"  {line}" for line in said[-LAST_WORDS:]) or "  (nothing)"
     raise SynergyError(f"{name} did not start; it said (all of it: {printed}):\n{words}")

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterable
 
 from synergy.app import bell_of, hand_on, programs_of, stop_on_signals, store_of
 from synergy.cli.output import Output, command, duration
-from synergy.cli.programs import STOP_MARGIN, checked, holder_of, launch, log_file, pid_file
+from synergy.cli.programs import (
+    STOP_MARGIN,
+    KilledEarly,
+    checked,
+    holder_of,
+    launch,
+    log_file,
+    pid_file,
+)
 from synergy.errors import SynergyError
 from synergy.programs import Identity, alive, stop
 from synergy.project import Project
@@ -53,7 +61,10 @@ class Box:
     def __enter__(self) -> "Box":
         try:
             for name in self.names:
-                self.start(name)
+                try:
+                    self.start(name)
+                except KilledEarly as error:
+                    self._later(name, error)
         except BaseException:
             self.stop()
             raise
@@ -93,9 +104,15 @@ class Box:
                 try:
                     self.start(name)
                 except SynergyError as error:
-                    self._again[name] = now + self._wait[name]
-                    self._wait[name] = min(self._wait[name] * 2, LONGEST_WAIT)
-                    self.say(str(error))
+                    self._later(name, error)
+
+    def _later(self, name: str, error: SynergyError) -> None:
+        """It could not be started: once more after a while, later each time."""
+        wait = self._wait.get(name, FIRST_WAIT)
+        self._wait[name] = min(wait * 2, LONGEST_WAIT)
+        self._again[name] = time.monotonic() + wait
+        self.say(f"{error}\n{name}: again in {duration(wait)}")
+        self._hand_on()
 
     def _hand_on(self) -> None:
         """What the ended program held is free at once, not when its lease runs out."""

@@ -109,6 +109,34 @@ def test_up_leaves_running_what_it_found_running(fresh: Any, wait: Wait) -> None
     assert fresh.pids() == {"scheduler": found}
 
 
+def test_a_program_killed_while_it_starts_is_started_again(fresh: Any, wait: Wait) -> None:
+    """As the kernel does when memory is short: no fault of the program, so `up` goes on."""
+    (fresh.folder / "die-once").touch()
+    with (fresh.folder / "settings.py").open("a") as settings:
+        settings.write(
+            "\nimport os, pathlib, signal, sys\n"
+            "if 'start' in sys.argv and 'scheduler' in sys.argv:\n"
+            "    marker = pathlib.Path(__file__).with_name('die-once')\n"
+            "    if marker.exists():\n"
+            "        marker.unlink()\n"
+            "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+    with subprocess.Popen(
+        [*fresh.command, "up"],
+        cwd=fresh.folder,
+        env=fresh.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as up:
+        wait(lambda: {*fresh.pids()} == {"scheduler", "worker", "up"}, "both programs")
+        up.send_signal(signal.SIGINT)
+        said, _ = up.communicate(timeout=30)
+    assert up.returncode == 0, said
+    assert "was killed by SIGKILL while it started" in said
+    assert not (fresh.folder / "die-once").exists()
+
+
 def test_two_starts_at_once_make_one_program(fresh: Any) -> None:
     starting = [
         subprocess.Popen(
