@@ -28,7 +28,8 @@ from synergy.project import (
     refuse_new_calendars,
 )
 from synergy.reading import Reading
-from synergy.scheduler.loop import LEASE_NAME, Measure, Scheduler, Setting
+from synergy.scheduler.loop import LEASE_NAME, Scheduler, Setting
+from synergy.scheduler.sources import Measure, SourcesAside
 from synergy.stores import open_bell, open_store
 
 SCHEDULER = "scheduler"
@@ -97,17 +98,17 @@ def programs_of(catalog: Catalog) -> dict[str, Program | None]:
 
 def run_scheduler(project: Project) -> int:
     """Be the scheduler until told to stop."""
-    store = store_of(project, create=True)
+    store, bell = store_of(project, create=True), bell_of(project)
     catalog = register(project, store)
-    hand_on(store, bell_of(project))
+    hand_on(store, bell)
     scheduler = Scheduler(
         Setting(
             store=store,
-            bell=bell_of(project),
+            bell=bell,
             clock=SystemClock(),
             catalog=catalog,
             owner=identity(SCHEDULER),
-            measure=measurer(catalog),
+            sources=SourcesAside(measurer(catalog), lambda: bell.ring(SCHEDULER)),
         )
     )
     stopping = stop_on_signals()

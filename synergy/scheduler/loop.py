@@ -9,10 +9,7 @@ guess: it throws the engine away and builds a new one from what stands in the st
 as it does at every start.  Nothing is lost by that, because nothing is only in memory.
 """
 
-import json
 import logging
-import queue
-import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -34,19 +31,18 @@ from synergy.core.events import (
     JobsChanged,
     JobsRead,
     RequestFiled,
-    SourceMeasured,
     TimePassed,
     UnitChanged,
     UnitRefused,
     UnitSaved,
 )
-from synergy.core.intervals import Interval
-from synergy.core.model import Applied, Json, LedgerRecord, Transition
+from synergy.core.model import Applied, LedgerRecord, Transition
 from synergy.core.states import UnitState
 from synergy.errors import Unreachable
 from synergy.logs import logger
 from synergy.ports import Bell, Clock, Listener, Store
 from synergy.reading import read_loaded
+from synergy.scheduler.sources import Sources
 
 #: The leader's lease, and how often it is renewed (DESIGN §8.4: a standby takes over within 4 s).
 LEASE = timedelta(seconds=4)
@@ -65,9 +61,6 @@ FEED_KEPT = 100_000
 #: Firings of a freerun that are remembered.
 FIRINGS_KEPT = 1000
 
-#: Measures a source over an interval: first and last key, None where it has nothing.
-Measure = Callable[[str, Interval], tuple[Json, Json] | None]
-
 _log = logger("scheduler")
 
 
@@ -81,7 +74,7 @@ class Setting:
     catalog: Catalog
     #: Unique to this process; compared by the lease.
     owner: str
-    measure: Measure
+    sources: Sources
 
 
 class Scheduler:
@@ -96,9 +89,6 @@ class Scheduler:
         self._renew_at: datetime | None = None
         self._tidy_at: datetime | None = None
         self._look_at: datetime | None = None
-        self._measured: queue.SimpleQueue[SourceMeasured] = queue.SimpleQueue()
-        self._to_measure: queue.Queue[MeasureSource] = queue.Queue()
-        self._measurer: threading.Thread | None = None
         self._requests: set[str] = set()
         #: Own writes of jobs that the feed has not shown yet: key and version.
         self._own: set[tuple[str, int]] = set()
@@ -162,14 +152,6 @@ class Scheduler:
         while events:
             events = self._decide(events)
 
-    def await_sources(self) -> bool:
-        """Wait until everything that was to be measured is; whether there is an answer to take.
-
-        For those who play the time: a clock that stands still outruns no thread.
-        """
-        self._to_measure.join()
-        return not self._measured.empty()
-
     def close(self) -> None:
         """Store the ledgers and hand over the lease; what cannot be stored is not needed."""
         setting = self.setting
@@ -218,8 +200,7 @@ class Scheduler:
     def _events(self, now: datetime) -> list[Event]:
         store = self.setting.store
         events = self._changes()
-        while not self._measured.empty():
-            events.append(self._measured.get())
+        events += self.setting.sources.answers()
         for request in store.open_requests():
             if request.id not in self._requests:
                 self._requests.add(request.id)
@@ -293,24 +274,10 @@ class Scheduler:
                     self.setting.bell.ring("operator")
                     _say(logging.INFO, request.action, f"request {request.id} {request.state}")
                 case MeasureSource():
-                    self._measure_aside(command)
+                    self.setting.sources.ask(command)
                 case _:
                     pass
         return events
-
-    def _measure_aside(self, command: MeasureSource) -> None:
-        """In a thread of its own: a slow source must not hold up the loop, nor its end."""
-        if self._measurer is None:
-            self._measurer = threading.Thread(target=self._measure_all, daemon=True)
-            self._measurer.start()
-        self._to_measure.put(command)
-
-    def _measure_all(self) -> None:
-        while True:
-            command = self._to_measure.get()
-            self._measured.put(measured(self.setting.measure, command))
-            self._to_measure.task_done()
-            self.setting.bell.ring("scheduler")
 
     def _tidy(self, now: datetime) -> None:
         if self._tidy_at is None:
@@ -338,18 +305,6 @@ class Scheduler:
             ]
         )
         self._stored_position = self._position
-
-
-def measured(measure: Measure, command: MeasureSource) -> SourceMeasured:
-    """What a source says of an interval; whatever goes wrong with it is its error, not ours."""
-    try:
-        keys = measure(command.source, command.interval)
-        low, high = keys if keys is not None else (None, None)
-        json.dumps((low, high), allow_nan=False)
-    except BaseException as error:  # the user's code may raise anything, SystemExit too
-        why = f"{error!r}; it returns None, or its first and last key as JSON values"
-        return SourceMeasured(process=command.process, interval=command.interval, error=why)
-    return SourceMeasured(process=command.process, interval=command.interval, low=low, high=high)
 
 
 def _tell(key: str, made: Transition) -> None:

@@ -18,7 +18,8 @@ from synergy.core.model import Applied, Claim, Job, Request, Unit, UnitWrite
 from synergy.core.states import JobState, UnitInput, UnitState, next_unit_state
 from synergy.core.timetable import Timetable
 from synergy.ports import Bell, Store
-from synergy.scheduler.loop import Measure, Scheduler, Setting
+from synergy.scheduler.loop import Scheduler, Setting
+from synergy.scheduler.sources import Measure, SourcesAtOnce
 from synergy.stores import open_store
 from synergy.stores.bell import MemoryBell
 from synergy.testing.clock import VirtualClock
@@ -78,7 +79,6 @@ class Stage:
         self.store = store or open_store("memory://")
         self.bell = bell or MemoryBell()
         self.measure: Measure = measure or (lambda source, interval: None)
-        self._measured = any(process.measured for process in self.catalog.processes.values())
         self.started: list[str] = []
         self._requests = 0
         self.restart()
@@ -92,7 +92,7 @@ class Stage:
                 clock=self.clock,
                 catalog=self.catalog,
                 owner="stage",
-                measure=self.measure,
+                sources=SourcesAtOnce(self.measure),
             )
         )
         self.scheduler.load()
@@ -100,7 +100,7 @@ class Stage:
 
     def settle(self) -> None:
         """Let the scheduler do all that it can do now."""
-        while self.scheduler.once() or (self._measured and self.scheduler.await_sources()):
+        while self.scheduler.once():
             pass
 
     def advance(self, **by: float) -> None:

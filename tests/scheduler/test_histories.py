@@ -36,6 +36,7 @@ from synergy.core.states import JobState, UnitState
 from synergy.errors import Unreachable
 from synergy.reading import Reading
 from synergy.scheduler.loop import Scheduler, Setting
+from synergy.scheduler.sources import SourcesAtOnce
 from synergy.stores.memory import MemoryStore
 from synergy.testing.stage import Stage, fails, finds_nothing, processes, processes_with
 
@@ -193,7 +194,7 @@ class History:
                 clock=self.stage.clock,
                 catalog=self.catalog,
                 owner="another",
-                measure=self._measure,
+                sources=SourcesAtOnce(self._measure),
             )
         )
         scheduler.load()
@@ -244,8 +245,6 @@ class History:
         assert self.other is not None
         try:
             self.other.once(everything=self.chance.random() < 0.5)
-            if self.chance.random() < 0.5:
-                self.other.await_sources()
         except Unreachable:
             deadly, self.deadly = self.deadly, 0.0
             self.other = self._another()

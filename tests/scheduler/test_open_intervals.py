@@ -12,7 +12,7 @@ from synergy.core.context import Context, daily, hourly, tree
 from synergy.core.engine import DISPATCH_AHEAD, MEASURE_AGAIN
 from synergy.core.intervals import Calendar, Granularity, Interval
 from synergy.core.states import UnitState
-from synergy.scheduler.loop import measured
+from synergy.scheduler.sources import measured
 from synergy.testing.stage import Stage, fails, finds_nothing
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)

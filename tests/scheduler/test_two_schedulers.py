@@ -10,6 +10,7 @@ import pytest
 from synergy.core.context import Context, daily, freerun, hourly, monthly, previous, tree
 from synergy.core.model import UnitWrite
 from synergy.scheduler.loop import Scheduler, Setting
+from synergy.scheduler.sources import SourcesAtOnce
 from synergy.testing.stage import Stage, processes, processes_with
 
 SEEDS = int(os.environ.get("SYNERGY_HISTORIES", "304")) // 4
@@ -41,7 +42,7 @@ def second(stage: Stage) -> Scheduler:
             clock=stage.clock,
             catalog=stage.catalog,
             owner="second",
-            measure=lambda source, interval: None,
+            sources=SourcesAtOnce(lambda source, interval: None),
         )
     )
     scheduler.load()
