@@ -17,6 +17,9 @@ from synergy.ports import Store
 
 #: Feed entries read in one go.
 BATCH = 2000
+#: Firings of a freerun that are looked at for the last one: those of a clock that was wrong for a
+#: while may stand before it.
+FIRINGS = 50
 #: Looks at a store that others write to, before what was read is taken as it is.
 ROUNDS = 20
 
@@ -40,10 +43,10 @@ def read_loaded(store: Store, catalog: Catalog) -> tuple[Loaded, int]:
         units.update(store.read_units(wanted))
         if after == before and not store.feed(after, 1):
             break
-    fired = {}
-    for name in catalog.freeruns:
-        for job in store.last_jobs(name, 1):
-            fired[name] = job.interval.start
+    fired = {
+        name: tuple(job.interval.start for job in store.last_jobs(name, FIRINGS))
+        for name in catalog.freeruns
+    }
     loaded = Loaded(
         ledgers=ledgers,
         entries=tuple(entries),

@@ -71,6 +71,7 @@ IMPURE = {
 #: Each package (also sqlite3 of the standard library) and the one module or folder that imports it.
 HOMES: Mapping[str, str] = {
     "cronsim": "synergy.core.triggers",
+    "greenlet": "synergy.testing",
     "hypothesis": "synergy.testing",
     "jinja2": "synergy.mx",
     "jsonschema": "synergy.schemas",

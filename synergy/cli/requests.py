@@ -136,7 +136,9 @@ def _confirm(
     """Ask before many intervals change."""
     named = [(process, interval) for interval in targets]
     if args.verb == "reprocess":
-        order = plans.to_reopen(reading.catalog, named, now)
+        order = plans.to_reopen(
+            reading.catalog, named, lambda place: reading.timetable.begun(*place, now)
+        )
         touched = [
             place for place in order if reading.timetable.state(*place) is not JobState.EMBRYO
         ]

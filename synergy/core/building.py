@@ -265,9 +265,14 @@ class _Builder:
         self._one_of(where, "misfire", declared.misfire, MISFIRES)
         trigger = self._trigger(where, "at", declared.at, zone)
         task = self._task(where, declared)
+        start = self._instant(where, "start", declared.start, zone)
         if trigger is not None:
             self.freeruns[str(declared.name)] = Freerun(
-                name=str(declared.name), task=task, trigger=trigger, misfire=declared.misfire
+                name=str(declared.name),
+                task=task,
+                trigger=trigger,
+                misfire=declared.misfire,
+                start=self.now if start is None else start,
             )
 
     def _program(self, declared: ProgramDeclaration) -> None:

@@ -81,6 +81,8 @@ class Freerun:
     task: Task
     trigger: Trigger
     misfire: str
+    #: Only firings after this instant count.
+    start: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

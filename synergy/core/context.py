@@ -98,6 +98,7 @@ class FreerunDeclaration:
     command: Sequence[str] = ()
     noop_codes: Sequence[int] = ()
     misfire: str = "once"
+    start: str | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     source: str | None = None
     sink: str | None = None
@@ -211,7 +212,13 @@ def freerun(name: str, *, at: str, **options: Any) -> FreerunDeclaration:
 
     `at`: ``"every 1800"``, ``"at Tue-10:00,Fri-18:00"`` or ``"cron 15 3 * * *"``.
     `misfire`: what becomes of firings that nobody served: once (the latest), skip, or all.
+    `start`: the firings after this instant count; without it, those after the moment when the
+    scheduler first sees the freerun.
     """
+    start = options.pop("start", None)
+    if isinstance(start, datetime):
+        start = start.isoformat()
+    options["start"] = start
     return FreerunDeclaration(
         name=name, at=at, place=_place(), **_known(FreerunDeclaration, options, "name", "at")
     )
@@ -281,16 +288,19 @@ def from_document(document: Mapping[str, Any]) -> Context:
 def with_starts(
     document: Mapping[str, Any], stored: Mapping[str, Any] | None, now: datetime
 ) -> dict[str, Any]:
-    """The document with a start for every tree: the one first given to it, else `now`.
+    """The document with a start for every tree and freerun: the one first given, else `now`.
 
-    A tree without a start begins when it is first seen, and keeps that start ever after.
+    What has no start begins when it is first seen, and keeps that start ever after.
     """
-    known = {tree_["name"]: tree_["start"] for tree_ in stored["trees"]} if stored else {}
-    trees = [
-        {**tree_, "start": tree_["start"] or known.get(tree_["name"]) or now.isoformat()}
-        for tree_ in document["trees"]
-    ]
-    return {**document, "trees": trees}
+
+    def started(kind: str) -> list[dict[str, Any]]:
+        known = {each["name"]: each.get("start") for each in stored[kind]} if stored else {}
+        return [
+            {**each, "start": each["start"] or known.get(each["name"]) or now.isoformat()}
+            for each in document[kind]
+        ]
+
+    return {**document, "trees": started("trees"), "freeruns": started("freeruns")}
 
 
 def _plain(value: Any) -> Any:

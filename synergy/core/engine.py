@@ -179,7 +179,9 @@ class Engine:
             if process.open_ended:
                 self._open(name, max(now - process.lag, start), now)
         for name in self.catalog.freeruns:
-            self._fired[name] = loaded.fired.get(name, now)
+            # A firing in the future was served while the clock was wrong.
+            past = [instant for instant in loaded.fired.get(name, ()) if instant <= now]
+            self._fired[name] = max(past, default=self.catalog.freeruns[name].start)
         units = {unit.key: unit for unit in loaded.units}
         for job in loaded.jobs:
             if job.process in self.catalog.freeruns:
@@ -194,6 +196,8 @@ class Engine:
         for unit in loaded.units:
             if self._known(unit.process):
                 self._unit_changed(unit, UnitChanged(unit), now)
+                if unit.lease_until is not None and unit.lease_until <= now:
+                    self._timer(unit.lease_until, "lease", unit.key, unit.lease_until)
         for name in self.catalog.freeruns:
             self._fire(name, now)
         for request in loaded.requests:
@@ -312,9 +316,9 @@ class Engine:
         self._units[unit.key] = unit
         if not current:
             self._cancel(unit, "its job has moved on", now)
-        elif unit.lease_until is not None:
-            self._timer(unit.lease_until, "lease", unit.key)
-        elif unit.provisional:
+            return
+        self._watch(unit, now)
+        if unit.provisional and unit.lease_until is None:
             self._consider(unit.process, unit.interval, now)
 
     def _unit_saved(self, unit: Unit, now: datetime) -> None:
@@ -487,15 +491,28 @@ class Engine:
         if unit is not None and unit.provisional and unit.state is UnitState.REQUESTED:
             self._cancel(unit, "its interval has closed", now)
 
-    def _lease_ran_out(self, unit_key: str, now: datetime) -> None:
+    def _watch(self, unit: Unit, now: datetime) -> None:
+        """Look at its lease again when that ends, or at its wait where no right clock has set it.
+
+        An end of a lease that no right clock can have meant is no reason to wait for it, nor to
+        act at once: a lease that stays as it is for the length of a lease has run out (I15).
+        """
+        if unit.lease_until is not None:
+            plausible = now < unit.lease_until <= now + 2 * recovery.LEASE
+            until = unit.lease_until if plausible else now + recovery.LEASE
+            self._timer(until, "lease", unit.key, unit.lease_until)
+        elif unit.not_before is not None and unit.not_before > now + 2 * recovery.LONGEST_WAIT:
+            hurried = unit.moved(
+                unit.state, now, "its wait was set by a wrong clock", not_before=None
+            )
+            self._commands.append(SaveUnit(UnitWrite(hurried, unit.fence)))
+
+    def _lease_ran_out(self, unit_key: str, lease_until: datetime, now: datetime) -> None:
         unit = self._units.get(unit_key)
-        if unit is None or unit.lease_until is None:
-            return
-        if unit.lease_until > now:
-            self._timer(unit.lease_until, "lease", unit_key)
-            return
-        fence = Fence(unit.state, unit.attempt, unit.owner, unit.lease_until)
-        self._commands.append(SaveUnit(UnitWrite(recovery.after_lost_lease(unit, now), fence)))
+        if unit is not None and unit.lease_until == lease_until:
+            lost = recovery.after_lost_lease(unit, now)
+            fence = Fence(unit.state, unit.attempt, unit.owner, unit.lease_until)
+            self._commands.append(SaveUnit(UnitWrite(lost, fence)))
 
     # sources
 
@@ -580,8 +597,8 @@ class Engine:
                     self._open(name, start, now)
                 case "consider", (str(name), Interval() as interval):
                     self._again(name, interval, now)
-                case "lease", (str(key),):
-                    self._lease_ran_out(key, now)
+                case "lease", (str(key), datetime() as until):
+                    self._lease_ran_out(key, until, now)
                 case "fire", (str(name),):
                     self._fire(name, now)
 
@@ -617,6 +634,8 @@ class Engine:
 
         Nothing is done twice by that: firings and jobs have their keys (D11, I15).
         """
+        for unit in list(self._units.values()):
+            self._watch(unit, now)
         for name in self.catalog.freeruns:
             self._fired[name] = min(self._fired[name], now)
             self._fire(name, now)
@@ -653,9 +672,10 @@ class Engine:
     def _fire(self, name: str, now: datetime) -> None:
         """Serve what is due of a freerun; one firing at a time."""
         freerun = self.catalog.freeruns[name]
-        firing = freeruns.due_firing(freerun, self._fired[name], now)
+        last = max(self._fired[name], freerun.start)
+        firing = freeruns.due_firing(freerun, last, now)
         if firing is None:
-            following = freerun.trigger.next_after(self._fired[name])
+            following = freerun.trigger.next_after(last)
             if following is not None:
                 self._timer(following, "fire", name)
             return
@@ -723,7 +743,9 @@ class Engine:
             targets.append((process.name, interval))
         match request.action:
             case "reprocess":
-                order = plans.to_reopen(self.catalog, targets, now)
+                order = plans.to_reopen(
+                    self.catalog, targets, lambda place: self.timetable.begun(*place, now)
+                )
                 phases = deque(["hold", "reopen", "release"])
             case "skip":
                 order = plans.to_skip(self.catalog, targets)

@@ -28,8 +28,8 @@ class Loaded:
     #: Units that are not terminal, and the units of the jobs above.
     units: tuple[Unit, ...]
     requests: tuple[Request, ...]
-    #: Start of the latest firing of each freerun.
-    fired: Mapping[str, datetime]
+    #: The latest firings of each freerun, in any order.
+    fired: Mapping[str, tuple[datetime, ...]]
 
 
 @dataclass(frozen=True, slots=True)

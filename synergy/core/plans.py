@@ -10,19 +10,17 @@ from synergy.core.intervals import Interval
 Place = tuple[str, Interval]
 
 
-def to_reopen(catalog: Catalog, targets: Iterable[Place], now: datetime) -> list[Place]:
+def to_reopen(
+    catalog: Catalog, targets: Iterable[Place], begun: Callable[[Place], bool]
+) -> list[Place]:
     """The targets and everything built on them, who consumes before what is consumed.
 
     So ancestors and dependents are fenced before the target is reopened (protocol D7).  What has
-    not begun yet cannot have consumed anything and is left out.
+    not `begun` yet cannot have consumed anything and is left out.
     """
 
     def consumers(place: Place) -> Iterator[Place]:
-        return (
-            (name, interval)
-            for name, interval in catalog.consumers(*place)
-            if interval.start <= now
-        )
+        return filter(begun, catalog.consumers(*place))
 
     return _followers_first(targets, consumers)
 

@@ -19,6 +19,8 @@ RENEWAL = timedelta(seconds=5)
 LEASE_MARGIN = timedelta(seconds=1)
 #: The back-off never grows beyond this.
 LONGEST_BACKOFF = timedelta(hours=1)
+#: No worker may ask for a longer wait.  What is to wait much longer was written by a wrong clock.
+LONGEST_WAIT = timedelta(days=366)
 #: Evidence kept in the document; the whole of it is in the attempt's log.
 REASON_LIMIT = 2000
 

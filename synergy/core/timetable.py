@@ -162,6 +162,14 @@ class Timetable:
             return None
         return Job(process=process, interval=interval)
 
+    def begun(self, process: str, interval: Interval, now: datetime) -> bool:
+        """Whether a job may have been worked at: its interval has begun, or, as clocks go wrong,
+        it was written all the same."""
+        if interval.start <= now:
+            return True
+        job = self.job(process, interval)
+        return job is None or job.version > 0
+
     def state(self, process: str, interval: Interval) -> JobState:
         """Where a job is."""
         standing = self.ledgers[process].at(interval.start)

@@ -36,7 +36,7 @@ from synergy.core.events import (
     UnitRefused,
     UnitSaved,
 )
-from synergy.core.model import Applied, LedgerRecord, Transition
+from synergy.core.model import Applied, Lease, LedgerRecord, Transition
 from synergy.core.states import UnitState
 from synergy.errors import Unreachable
 from synergy.logs import logger
@@ -93,6 +93,8 @@ class Scheduler:
         #: Own writes of jobs that the feed has not shown yet: key and version.
         self._own: set[tuple[str, int]] = set()
         self._seen: datetime | None = None
+        #: Another's lease as it was last seen, and since when it is like that (monotonic).
+        self._standing: tuple[Lease, float] | None = None
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Work until told to stop; then hand over the lease."""
@@ -171,6 +173,11 @@ class Scheduler:
         if self.leading and self._renew_at is not None and now < self._renew_at:
             return True
         lease = setting.store.take_lease(LEASE_NAME, setting.owner, now, now + LEASE)
+        if lease.owner != setting.owner and self._has_stood_still(lease):
+            # Its end is not compared with our clock, which may differ from the one that set it.
+            lease = setting.store.take_lease(
+                LEASE_NAME, setting.owner, lease.until, lease.until + LEASE
+            )
         self._renew_at = now + RENEWAL
         if lease.owner != setting.owner:
             if self.leading or self._look_at is None:
@@ -182,6 +189,13 @@ class Scheduler:
             self.leading = True
             _say(logging.INFO, "leading", f"leading with epoch {lease.epoch}")
         return True
+
+    def _has_stood_still(self, lease: Lease) -> bool:
+        """Whether another's lease was not renewed for the length of a lease, by our own clock."""
+        monotonic = self.setting.clock.monotonic()
+        if self._standing is None or self._standing[0] != lease:
+            self._standing = (lease, monotonic)
+        return monotonic - self._standing[1] > (LEASE + RENEWAL).total_seconds()
 
     def _renewal_is_due(self) -> bool:
         """However much there is to do, the lease is renewed and a stop is heard in between."""

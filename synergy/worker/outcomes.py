@@ -12,9 +12,9 @@ from enum import StrEnum
 from typing import Any
 
 from synergy.core.model import Unit
-from synergy.core.recovery import REASON_LIMIT, after_failure, given_up, handed_back
+from synergy.core.recovery import LONGEST_WAIT, REASON_LIMIT, after_failure, given_up, handed_back
 from synergy.core.states import UnitInput, next_unit_state
-from synergy.worker.work import LONGEST_RETRY, Progress
+from synergy.worker.work import Progress
 
 
 class Verdict(StrEnum):
@@ -58,7 +58,7 @@ def of_answer(answer: Mapping[str, Any]) -> Outcome:
     try:
         verdict = Verdict(answer["verdict"])
         after = answer.get("after")
-        wait = None if after is None else min(timedelta(seconds=float(after)), LONGEST_RETRY)
+        wait = None if after is None else min(timedelta(seconds=float(after)), LONGEST_WAIT)
         count = answer.get("count")
         fingerprint = answer.get("fingerprint")
         outcome = Outcome(

@@ -48,6 +48,7 @@ from typing import SupportsIndex
 
 from synergy.core.intervals import Interval
 from synergy.core.model import Json, Unit, unit_key
+from synergy.core.recovery import LONGEST_WAIT
 from synergy.core.states import UnitState
 
 #: What every store can keep.
@@ -56,8 +57,6 @@ LARGEST_COUNT = 2**63 - 1
 FINGERPRINT_LIMIT = 500
 #: What a progress text is cut to.
 PROGRESS_TEXT_LIMIT = 200
-#: Nobody waits longer; a worker that would is mistaken about its units.
-LONGEST_RETRY = timedelta(days=366)
 
 #: What a worker's author is told after a wrong return.
 LEGAL_ANSWERS = (
@@ -223,6 +222,6 @@ def _wait(after: timedelta | float | None) -> timedelta | None:
         wait = after
     else:
         wait = timedelta(seconds=after)
-    if wait is not None and not timedelta(0) <= wait <= LONGEST_RETRY:
-        raise ValueError(f"Retry(after={after!r}): the wait is from 0 to {LONGEST_RETRY.days} days")
+    if wait is not None and not timedelta(0) <= wait <= LONGEST_WAIT:
+        raise ValueError(f"Retry(after={after!r}): the wait is from 0 to {LONGEST_WAIT.days} days")
     return wait

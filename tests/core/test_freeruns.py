@@ -16,7 +16,11 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 def entry(at: str = "every 600", misfire: str = "once", zone: str = "UTC") -> Freerun:
     return Freerun(
-        name="f", task=Task(entry="w:f"), trigger=parse_trigger(at, zone), misfire=misfire
+        name="f",
+        task=Task(entry="w:f"),
+        trigger=parse_trigger(at, zone),
+        misfire=misfire,
+        start=NOON,
     )
 
 

@@ -1,12 +1,20 @@
 """A wall clock that jumps changes when things happen, never what (I15)."""
 
+import contextlib
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
+from synergy.core import recovery
 from synergy.core.context import Context, daily, freerun, hourly, tree
-from synergy.testing.stage import Stage
+from synergy.core.model import Claim, UnitWrite
+from synergy.scheduler.loop import LEASE_NAME, Scheduler, Setting
+from synergy.scheduler.sources import SourcesAtOnce
+from synergy.stores import open_store
+from synergy.stores.bell import MemoryBell
+from synergy.testing.clock import VirtualClock
+from synergy.testing.stage import Stage, fails
 
 
 def days_of_hours(**hour: Any) -> Context:
@@ -108,3 +116,100 @@ def test_an_open_hour_goes_on_after_the_clock_was_set_back() -> None:
     runs = [key for key in stage.started if "T06#" in key]
     assert runs == ["h@2026-11-19T06#1.1!1", "h@2026-11-19T06#1!1"], "7:00 was already told"
     assert stage.state("h", "2026-11-19T06") == "processed"
+
+
+@pytest.mark.parametrize("misfire", ["once", "all"])
+def test_a_scheduler_that_woke_up_ten_years_ago_does_not_replay_them(misfire: str) -> None:
+    context = Context(
+        freerun("f", at="every 1800", run="w:f", misfire=misfire, start="2026-11-19T06:00Z")
+    )
+    stage = Stage(context, at="2016-11-19T06:15Z")
+    assert stage.claim() == []
+    jump(stage, days=3652)
+    assert stage.clock.now() == datetime.fromisoformat("2026-11-19T06:15Z")
+    assert stage.claim() == []
+    stage.advance(minutes=20)
+    assert [unit.interval.label for unit in stage.claim()] == ["2026-11-19T06:30:00Z"]
+
+
+def test_a_freerun_fires_on_when_a_scheduler_starts_after_the_clock_was_a_year_ahead() -> None:
+    stage = Stage(days_of_hours(), at="2026-11-19T06:15Z")
+    stage.advance(minutes=20)
+    stage.work(only="f")
+    jump(stage, days=365)
+    stage.work(only="f")
+    stage.clock.advance(timedelta(days=-365))
+    stage.restart()
+    stage.advance(minutes=40)
+    assert [unit.interval.label for unit in stage.claim(only="f")] == ["2026-11-19T07:00:00Z"]
+
+
+@pytest.mark.parametrize("years", [-10, 10])
+def test_a_lease_that_a_wrong_clock_wrote_is_lost_when_it_stays_as_it_is(years: int) -> None:
+    stage = Stage(days_of_hours(), at="2026-11-19T06:15Z")
+    wrong = stage.clock.now() + timedelta(days=365 * years)
+    (unit,) = stage.store.claim(
+        Claim("w", wrong, wrong + recovery.LEASE, 1, processes=frozenset({"h"}))
+    )
+    stage.settle()
+    stage.advance(seconds=14)
+    assert stage.unit(unit.key) == unit
+    stage.advance(seconds=2)
+    lost = stage.unit(unit.key)
+    assert lost is not None
+    assert (lost.attempt, lost.owner) == (2, None)
+    assert "lease ran out" in lost.reason
+
+
+def test_a_wait_that_a_wrong_clock_wrote_is_taken_off() -> None:
+    stage = Stage(days_of_hours(max_attempts=9), at="2026-11-19T06:15Z")
+    unit = stage.claim(only="h")[0]
+    later = stage.clock.now() + timedelta(days=3652)
+    stage.store.save_units([UnitWrite(fails(unit, later), unit.fence)])
+    stage.settle()
+    waits = stage.unit(unit.key)
+    assert waits is not None
+    assert waits.not_before is None
+    assert waits.reason == "its wait was set by a wrong clock"
+
+
+def test_a_day_that_has_begun_by_another_clock_is_reopened_with_its_hour() -> None:
+    """The scheduler's clock is set back to before the day, which is at work already (I3)."""
+    stage = Stage(days_of_hours(), at="2026-11-20T00:00:01Z")
+    stage.work(only="h")
+    (day,) = stage.claim(only="d")
+    stage.clock.advance(timedelta(days=-2))
+    stage.request("reprocess", "h", "2026-11-19T07")
+    assert stage.job("d", "2026-11-19").generation == 2
+    assert not stage.report(day)
+
+
+def test_a_leaders_lease_that_stands_still_is_taken_over_whatever_its_end_says() -> None:
+    """The leader died while its clock was ten years ahead."""
+    clock = VirtualClock(datetime.fromisoformat("2026-11-20T00:00Z"))
+    store = open_store("memory://")
+    ahead = clock.now() + timedelta(days=3652)
+    store.take_lease(LEASE_NAME, "dead", ahead, ahead + timedelta(seconds=4))
+    bell = MemoryBell()
+    scheduler = Scheduler(
+        Setting(
+            store=store,
+            bell=bell,
+            clock=clock,
+            catalog=Stage(days_of_hours(), at=clock.now()).catalog,
+            owner="standby",
+            sources=SourcesAtOnce(lambda source, interval: None),
+        )
+    )
+    with contextlib.closing(bell.listen("scheduler")) as listener:
+        led = []
+        for _ in range(8):
+            bell.ring("scheduler")
+            scheduler.turn(listener)
+            led.append(scheduler.leading)
+            clock.advance(timedelta(seconds=1))
+    assert led == [False] * 6 + [True] * 2
+    lease = store.read_lease(LEASE_NAME)
+    assert lease is not None
+    assert (lease.owner, lease.epoch) == ("standby", 2)
+    assert lease.until < clock.now() + timedelta(seconds=5)

@@ -121,6 +121,7 @@ def test_a_firing_that_is_only_a_little_late_is_served_under_the_policy_skip_too
     stage = played(misfire="skip")
     stage.clock.set(datetime.fromisoformat("2026-11-19T00:30:59Z"))
     stage.restart()
+    stage.work()
     stage.clock.set(datetime.fromisoformat("2026-11-19T01:00:59Z"))
     stage.settle()
     assert firings(stage)[-1] == ("01:00:00", "in_progress")

@@ -1,0 +1,232 @@
+"""Random cases for the world: a timetable, its surroundings, what operators do, how bad it gets.
+
+A case is made of one seed and small enough that a hundred of them are lived through in a second:
+what matters is how things interleave, and for that two days of a few intervals each suffice.
+"""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from random import Random
+from typing import Any, Final
+
+from synergy.core.building import CatalogError, build
+from synergy.core.catalog import Catalog
+from synergy.core.context import (
+    After,
+    Context,
+    FreerunDeclaration,
+    ProcessDeclaration,
+    TreeDeclaration,
+    daily,
+    freerun,
+    hourly,
+    monthly,
+    tree,
+    weekly,
+)
+from synergy.core.intervals import Interval
+
+#: Days on which the timetables begin; two of them before a change of the clocks.
+BEGINNINGS: Final = (
+    datetime(2026, 11, 18, tzinfo=UTC),
+    datetime(2026, 3, 28, 23, tzinfo=UTC),
+    datetime(2026, 10, 24, 22, tzinfo=UTC),
+    datetime(2026, 12, 31, tzinfo=UTC),
+)
+ZONES: Final = (
+    "UTC",
+    "UTC",
+    "Europe/Berlin",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "Asia/Kathmandu",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """What an operator files, and after how many seconds."""
+
+    id: str
+    after: float
+    action: str
+    process: str
+    starts: tuple[datetime, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything that a world needs to know."""
+
+    seed: int
+    context: Context
+    #: The instant at which the world begins, and the last one at which anything falls due.
+    begin: datetime
+    end: datetime
+    requests: tuple[Filed, ...]
+    schedulers: int
+    workers: int
+    slots: int
+    #: Whether every scheduler believes to lead (I13).
+    leaseless: bool
+    #: Whether clocks jump (I15).
+    clocks: bool
+    #: Seconds after which no faults happen any more.
+    calm_after: float
+    #: Seconds that attempts last.
+    durations: tuple[float, ...]
+    #: Share of attempts that fail, of rings that get lost.
+    failures: float
+    lost_rings: float
+    #: Chances at each boundary of a program.
+    switches: float
+    pauses: float
+    kills: float
+    errors: float
+    jumps: float = field(default=0.0)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """The context as the engine works with it."""
+        return build(self.context, self.begin)
+
+    @cached_property
+    def intervals(self) -> dict[str, tuple[Interval, ...]]:
+        """All intervals of each process."""
+        found = {}
+        for name, process in self.catalog.processes.items():
+            start, end = self.catalog.spans[name]
+            assert end is not None, "trees of a case have an end"
+            found[name] = tuple(process.calendar.between(start, end))
+        return found
+
+
+def case_of(seed: int) -> Case:
+    """The case of a seed: the same in every process and on every machine."""
+    for attempt in range(100):
+        try:
+            return _Maker(Random(f"case/{seed}/{attempt}"), seed).case()
+        except CatalogError:
+            continue  # what was drawn contradicts itself: a cycle, a grouping that does not nest
+    raise AssertionError(f"no case for seed {seed}")
+
+
+class _Maker:
+    """Draws one case."""
+
+    def __init__(self, chance: Random, seed: int) -> None:
+        self.chance = chance
+        self.seed = seed
+        self.first = chance.choice(BEGINNINGS)
+
+    def case(self) -> Case:
+        chance = self.chance
+        length = timedelta(days=chance.choice([1, 1, 2]))
+        months = self.chance.random() < 0.15
+        #: What is monthly ends with its month, though its tree ends earlier.
+        self.end = self.first + (timedelta(days=40) if months else timedelta(days=9))
+        context = self._context(self.first + length, months)
+        begin = self.first + length * chance.choice([0.0, 0.0, 0.4, 1.1, 1.1, 1.1])
+        case = Case(
+            seed=self.seed,
+            context=context,
+            begin=begin,
+            end=self.end,
+            requests=(),
+            schedulers=chance.choice([1, 1, 2, 2, 3]),
+            workers=chance.choice([1, 2, 2, 3]),
+            slots=chance.choice([1, 1, 2, 4]),
+            leaseless=chance.random() < 0.4,
+            clocks=chance.random() < 0.2,
+            calm_after=chance.choice([15.0, 30.0, 60.0]),
+            durations=chance.choice([(0.001, 0.002), (0.01, 0.4, 2.0), (0.2, 1.0, 9.0)]),
+            failures=chance.choice([0.0, 0.1, 0.1, 0.4]),
+            lost_rings=chance.choice([0.0, 0.1, 0.5]),
+            switches=chance.choice([0.02, 0.1, 0.3]),
+            pauses=chance.choice([0.0, 0.003, 0.02]),
+            kills=chance.choice([0.0, 0.003, 0.01]),
+            errors=chance.choice([0.0, 0.003, 0.02]),
+        )
+        if case.clocks:
+            case = replace(case, jumps=chance.choice([0.002, 0.02]))
+        return replace(case, requests=tuple(self._requests(case)))
+
+    def _context(self, until: datetime, months: bool) -> Context:
+        chance = self.chance
+        trees: list[TreeDeclaration] = []
+        names: list[str] = []
+        for number in range(chance.choice([1, 2, 2, 3])):
+            levels = chance.choice(["mdh", "md"] if months else ["d", "dh", "dh", "h", "wd"])
+            declared = [self._process(f"{level}{number}", level, names) for level in levels]
+            names += [level.name for level in declared]
+            start = self.first + timedelta(hours=chance.choice([0, 0, 7]))
+            trees.append(
+                tree(
+                    f"t{number}",
+                    declared,
+                    start=start.isoformat(),
+                    until=until.isoformat(),
+                    lag=chance.choice([0, 300]),
+                    zone=chance.choice(ZONES),
+                )
+            )
+        return Context(*trees, *self._freeruns(months), sources={"s": "w:k"})
+
+    def _freeruns(self, months: bool) -> list[FreerunDeclaration]:
+        chance = self.chance
+        if chance.random() < 0.6:
+            return []
+        misfire = chance.choice(["once", "skip", "all"])
+        return [
+            freerun(
+                "f",
+                at=f"every {864000 if months else 72000}",
+                run="w:f",
+                misfire=misfire,
+                backoff=0,
+            )
+        ]
+
+    def _process(self, name: str, level: str, others: list[str]) -> ProcessDeclaration:
+        chance = self.chance
+        after = [
+            After(
+                chance.choice(others), chance.choice([0, 0, 0, -1]), chance.choice([None, None, 2])
+            )
+            for _ in range(chance.choice([0, 1, 1, 2]) if others else 0)
+        ]
+        if chance.random() < 0.2:
+            after.append(After(name, -1))
+        options: dict[str, Any] = {
+            "run": "w:f",
+            "after": after,
+            "machine": chance.choice(["discrete", "discrete", "continuous", "recomputing"]),
+            "source": "s",
+            "every": {"h": "every 10800", "d": "every 43200"}.get(level, "every 864000"),
+            "blocking": chance.choice(["normal", "children", "dependencies"]),
+            "on_failure": chance.choice(["hold", "hold", "skip"]),
+            "max_attempts": chance.choice([1, 2, 3]),
+            "backoff": chance.choice([0, 3]),
+            "parallel": chance.choice([None, None, 1, 2]),
+        }
+        if level == "h":
+            return hourly(name, grouping=chance.choice([6, 8, 12]), **options)
+        return {"d": daily, "m": monthly, "w": weekly}[level](name, **options)
+
+    def _requests(self, case: Case) -> list[Filed]:
+        chance = self.chance
+        filed: list[Filed] = []
+        for number in range(chance.choice([0, 1, 2, 4])):
+            process = chance.choice([*case.catalog.processes, *case.catalog.freeruns])
+            action = chance.choice(["reprocess", "reprocess", "reprocess", "skip", "trigger"])
+            starts: tuple[datetime, ...] = ()
+            if process in case.catalog.freeruns:
+                action = "trigger"
+            else:
+                there = case.intervals[process]
+                some = chance.sample(there, min(len(there), chance.choice([1, 1, 2, 4])))
+                starts = tuple(sorted(interval.start for interval in some))
+            after = chance.uniform(0, case.calm_after)
+            filed.append(Filed(f"r{number}", after, action, process, starts))
+        return filed

@@ -1,0 +1,218 @@
+"""A store that checks the promise on every write that it applies.
+
+Whoever plays with time (`world`, `play`) writes through it; what it finds is a defect of the
+engine, the loop or the worker protocol, never of the play.  The ids are those of the list of
+invariants in ``docs/explanation/protocol.md``.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from synergy.core.catalog import Catalog
+from synergy.core.intervals import Interval
+from synergy.core.model import (
+    Applied,
+    Claim,
+    Job,
+    JobWrite,
+    Refused,
+    Unit,
+    UnitWrite,
+    job_key,
+)
+from synergy.core.states import JobState, UnitState
+from synergy.stores.memory import MemoryStore
+from synergy.stores.rules import HELD
+
+_RESULTS = frozenset({JobState.PROCESSED, JobState.NOOP})
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One breach of an invariant."""
+
+    #: Id of the invariant: "I2", "L1", …
+    invariant: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant}: {self.text}"
+
+
+class Broken(AssertionError):
+    """Raised at the write that broke the promise, so that the story ends there."""
+
+    def __init__(self, violation: Violation) -> None:
+        super().__init__(str(violation))
+        self.violation = violation
+
+
+class CheckedStore(MemoryStore):
+    """The memory store, with every applied write checked against I1–I7, I10 and I11.
+
+    `violations` collects what is found; with `strict` the first one is raised as `Broken`.
+    """
+
+    def __init__(self, catalog: Catalog, *, strict: bool = False) -> None:
+        super().__init__()
+        self.catalog = catalog
+        self.strict = strict
+        self.violations: list[Violation] = []
+        #: The worker that writes now, where a worker does: only the holder may report (I6).
+        self.author: str | None = None
+        #: Applied results by job and generation.
+        self.results: Counter[tuple[str, int]] = Counter()
+        #: The requests that opened a generation of a job.
+        self._reopened_by: dict[str, set[str]] = {}
+        self._inputs: dict[str, tuple[tuple[str, str], ...]] = {}
+
+    # writes
+
+    def save_jobs(self, writes: Sequence[JobWrite]) -> list[Applied | Refused[Job]]:
+        """One at a time, each checked when it was applied."""
+        answers: list[Applied | Refused[Job]] = []
+        for write in writes:
+            before = self._jobs.get(write.job.key)
+            (answer,) = super().save_jobs((write,))
+            if isinstance(answer, Applied):
+                self._check_job(before, write.job)
+            answers.append(answer)
+        return answers
+
+    def save_units(self, writes: Sequence[UnitWrite]) -> list[Applied | Refused[Unit]]:
+        """One at a time, each checked when it was applied."""
+        answers: list[Applied | Refused[Unit]] = []
+        for write in writes:
+            before = self._units.get(write.unit.key)
+            (answer,) = super().save_units((write,))
+            if isinstance(answer, Applied):
+                self._check_unit(before, write.unit)
+            answers.append(answer)
+        return answers
+
+    def claim(self, claim: Claim) -> list[Unit]:
+        """Each claimed unit is checked against what stands at this instant (I3)."""
+        units = super().claim(claim)
+        for unit in units:
+            self._check_claimed(unit, claim)
+        return units
+
+    # what must hold
+
+    def _check_job(self, before: Job | None, job: Job) -> None:
+        known = before or Job(process=job.process, interval=job.interval)
+        process = self.catalog.processes.get(job.process)
+        if process is not None and process.calendar.starting_at(job.interval.start) != job.interval:
+            self._found("I1", f"{job.key} is no interval of its process")
+        if job.version <= known.version:
+            self._found("I5", f"{job.key} went from version {known.version} to {job.version}")
+        if not known.generation <= job.generation <= known.generation + 1:
+            self._found("I5", f"{job.key} went from generation {known.generation}")
+        if job.generation > known.generation:
+            self._check_reopened(known, job)
+        elif known.state.terminal and job.state is not known.state:
+            if (known.state, job.state) != (JobState.FAILED, JobState.SKIPPED):
+                self._found("I2", f"{job.key} left {known.state} for {job.state}")
+        if job.state in _RESULTS and known.state is not job.state:
+            self._check_result(known, job)
+
+    def _check_reopened(self, known: Job, job: Job) -> None:
+        opened = self._reopened_by.setdefault(job.key, set())
+        fresh = {*job.requests} - {*known.requests}
+        if len(fresh) != 1 or fresh & opened:
+            self._found("I11", f"{job.key} was reopened by {sorted(fresh) or 'nobody'} again")
+        opened |= fresh
+        for name, interval in self._consumers(job):
+            consumer = self._jobs.get(job_key(name, interval))
+            if consumer is None or consumer.holds:
+                continue
+            unit = self._units.get(consumer.unit or "") if consumer.state.at_work else None
+            final = unit is not None and unit.run == 0 and not unit.state.terminal
+            if consumer.state in _RESULTS or final:
+                self._found("I3", f"{job.key} is reopened under {consumer.key}: {consumer.state}")
+
+    def _check_result(self, known: Job, job: Job) -> None:
+        self.results[job.key, job.generation] += 1
+        if self.results[job.key, job.generation] > 1:
+            self._found("I6", f"{job.key} has two results in generation {job.generation}")
+        for kind, key in self.inputs(job.process, job.interval):
+            other = self._job_state(key)
+            if other is None or not other.finished:
+                self._found("I3", f"{job.key} ends while its {kind} {key} is {other}")
+        if not known.state.at_work:
+            return  # kept: the result of an earlier generation stands
+        unit = self._units.get(known.unit or "")
+        if unit is None or (unit.state.value, unit.generation, unit.run, unit.attempt) != (
+            job.state.value,
+            job.generation,
+            0,
+            job.attempts,
+        ):
+            self._found("I6", f"{job.key} ended as {job.state} without such a unit: {unit}")
+        elif unit.fingerprint != job.fingerprint:
+            self._found("I6", f"{job.key} has a result that is not its unit's")
+
+    def _check_unit(self, before: Unit | None, unit: Unit) -> None:
+        if unit.failures > unit.task.max_attempts:
+            self._found("I10", f"{unit.key} failed {unit.failures} times")
+        if before is None:
+            return
+        if before.state.terminal:
+            cancel = before.state is UnitState.CANCELED
+            self._found("I7" if cancel else "I6", f"{unit.key} left {before.state}")
+        if unit.attempt < before.attempt or unit.failures < before.failures:
+            self._found("I5", f"{unit.key} went from attempt {before.attempt} to {unit.attempt}")
+        result = unit.state in (UnitState.PROCESSED, UnitState.NOOP)
+        if result and (before.state not in HELD or unit.attempt != before.attempt):
+            self._found("I6", f"{unit.key}: attempt {unit.attempt} reports on {before.state}")
+        if self.author is not None and not (before.owner or "").startswith(f"{self.author}/"):
+            self._found("I6", f"{self.author} reports {unit.key}, held by {before.owner}")
+
+    def _check_claimed(self, unit: Unit, claim: Claim) -> None:
+        process = self.catalog.processes.get(unit.process)
+        if unit.owner != claim.owner or unit.state not in HELD:
+            self._found("I5", f"{unit.key} was claimed by {claim.owner} and is {unit.owner}'s")
+        if process is None or unit.provisional:
+            return
+        job = self._jobs[job_key(unit.process, unit.interval)]
+        if job.unit != unit.key or job.holds:
+            return  # reopened a write ago and about to be withdrawn: what it does is not applied
+        for kind, key in self.inputs(unit.process, unit.interval):
+            state = self._job_state(key)
+            if state is None or not state.finished:
+                self._found("I3", f"{unit.key} starts while its {kind} {key} is {state}")
+            elif state is JobState.SKIPPED and kind == "dependency":
+                if process.blocking == "dependencies":
+                    self._found("I3", f"{unit.key} starts although {key} was skipped")
+
+    # what the catalog says
+
+    def inputs(self, process: str, interval: Interval) -> tuple[tuple[str, str], ...]:
+        """What a job builds on: "child" or "dependency", and the key of the job."""
+        key = job_key(process, interval)
+        found = self._inputs.get(key)
+        if found is None:
+            found = self._inputs[key] = tuple(self._listed(process, interval))
+        return found
+
+    def _listed(self, process: str, interval: Interval) -> Iterator[tuple[str, str]]:
+        if process in self.catalog.processes:
+            for given in self.catalog.inputs(process, interval):
+                for one in self.catalog.intervals_of(given):
+                    yield given.kind, job_key(given.process, one)
+
+    def _consumers(self, job: Job) -> Iterable[tuple[str, Interval]]:
+        if job.process not in self.catalog.processes:
+            return ()
+        return self.catalog.consumers(job.process, job.interval)
+
+    def _job_state(self, key: str) -> JobState | None:
+        job = self._jobs.get(key)
+        return None if job is None else job.state
+
+    def _found(self, invariant: str, text: str) -> None:
+        violation = Violation(invariant, text)
+        self.violations.append(violation)
+        if self.strict:
+            raise Broken(violation)

@@ -1,0 +1,825 @@
+"""A whole installation in one thread: schedulers, workers and operators on a virtual clock.
+
+The engine, the scheduler's loop and the worker's protocol are the real ones.  Each program is an
+*actor*: a coroutine that reaches the world only through its store, its bell and its clocks.  There
+everything can happen to it: it is killed, paused for longer than a lease, answered with an error
+before or after the effect, its rings are lost, doubled, late or out of order, its clock jumps; and
+whenever it waits, the others act.  One seed decides all of it, so that a seed replays exactly.
+
+The store checks every applied write (`invariants`).  Then the faults stop, and everything must come
+to its end (L1–L3).  `cases` makes the timetables, `trials` runs many seeds and shrinks a failing
+one.
+"""
+
+import heapq
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import count
+from random import Random
+from typing import Any, Final, TypeVar
+
+from greenlet import getcurrent, greenlet
+
+from synergy.core.catalog import Catalog
+from synergy.core.intervals import Interval
+from synergy.core.model import (
+    Applied,
+    Claim,
+    Job,
+    JobWrite,
+    Json,
+    Lease,
+    Refused,
+    Request,
+    Unit,
+    UnitWrite,
+)
+from synergy.core.states import JobState, UnitState
+from synergy.errors import Unreachable
+from synergy.reading import Reading
+from synergy.scheduler.loop import Scheduler, Setting
+from synergy.scheduler.sources import SourcesAtOnce
+from synergy.testing.cases import Case
+from synergy.testing.invariants import Broken, CheckedStore, Violation
+from synergy.worker import protocol as at
+from synergy.worker.outcomes import Outcome, Verdict, failed
+from synergy.worker.protocol import WorkerProtocol
+
+#: Idle programs look around at most so often (seconds): rings, not polls, make the pace.
+DOZE: Final = 2.0
+#: Seconds of virtual time after the last fault within which everything must have ended, not
+#: counting time in which there was nothing to do.
+END_WITHIN: Final = 400.0
+#: A program that takes so many turns without time passing is stuck.
+TURNS: Final = 20_000
+
+Result = TypeVar("Result")
+
+
+class Killed(BaseException):
+    """Raised in an actor at the moment it dies; nothing of it reaches the world any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that went wrong, by a name that stays when other faults are left out."""
+
+    id: str
+    kind: str
+    #: Seconds since the world began.
+    at: float
+    where: str
+
+
+@dataclass(slots=True)
+class Dice:
+    """How often what happens at a boundary of an actor, as cumulated chances."""
+
+    switch: float
+    pause: float
+    kill: float
+    error: float
+    jump: float
+
+    @classmethod
+    def of(cls, case: Case) -> "Dice":
+        """From the case's rates."""
+        switch = case.switches
+        pause = switch + case.pauses
+        kill = pause + case.kills
+        error = kill + case.errors
+        return cls(switch, pause, kill, error, error + case.jumps)
+
+
+class Actor:
+    """A program: its coroutine, its clock, and what may happen to it."""
+
+    role = ""
+
+    def __init__(self, world: "World", name: str) -> None:
+        self.world = world
+        self.name = name
+        self.chance = Random(f"{world.case.seed}/{name}")
+        #: How many lives it has had.
+        self.life = 0
+        #: Boundaries that it has come to in this life.
+        self.steps = 0
+        self.alive = False
+        #: The wall clock that it sees is off by this much.
+        self.skew = timedelta(0)
+        self.rung = False
+        self.listening = False
+        self.paused = False
+        #: Which of its wake-ups counts.
+        self.ticket = 0
+        self.coroutine: greenlet | None = None
+
+    @property
+    def id(self) -> str:
+        """Name of this life."""
+        return f"{self.name}.{self.life}"
+
+    # ports.Clock
+
+    def now(self) -> datetime:
+        """The wall clock as this program sees it."""
+        return self.world.now + self.skew
+
+    def monotonic(self) -> float:
+        """Seconds that never jump."""
+        return self.world.seconds
+
+    # ports.Bell and ports.Listener
+
+    def ring(self, role: str) -> None:
+        """Wake the others; a hint that may get lost."""
+        self.world.ring(self, role)
+
+    def listen(self, role: str) -> "Actor":
+        """Everybody listens to its own role."""
+        return self
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep until rung."""
+        if not self.rung:
+            self.listening = True
+            self.sleep(max(seconds, 0.0) if seconds < DOZE / 10 else max(seconds, DOZE))
+            self.listening = False
+        return self.rung
+
+    def fileno(self) -> int:
+        """There is none."""
+        return -1
+
+    def drain(self) -> None:
+        """Forget the rings so far."""
+        self.rung = False
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    # life
+
+    def begin(self) -> None:
+        """Come to life."""
+        self.life += 1
+        self.steps = 0
+        self.alive, self.rung, self.listening, self.paused = True, False, False, False
+        self.coroutine = greenlet(self._live)
+        self.world.tell(self, "starts")
+        self.world.wake(self, 0.0)
+
+    def _live(self) -> None:
+        end = "ends"
+        try:
+            self.main()
+        except Killed:
+            end = "is dead"
+        self.alive = False
+        self.world.tell(self, end)
+        self.world.ended(self)
+
+    def main(self) -> None:
+        """What the program does until it ends."""
+        raise NotImplementedError
+
+    def sleep(self, seconds: float) -> None:
+        """Let the others act for so long, or until woken."""
+        self.world.wake(self, seconds)
+        self.world.hub.switch()
+
+    def boundary(self, what: str, *, after: bool) -> None:
+        """Here the program talks to the world: anything may happen now.
+
+        Raises:
+            Killed: it dies here.
+            Unreachable: the store does not answer; `after` tells whether it did what was asked.
+        """
+        if not self.alive:
+            raise Killed
+        world = self.world
+        self.steps += 1
+        drawn = self.chance.random()
+        dice = world.dice
+        if drawn >= dice.jump:
+            return
+        if drawn < dice.switch:
+            if world.faulty:
+                self.sleep(0.05 * drawn / dice.switch)
+                if not self.alive:
+                    raise Killed
+            return
+        where = f"{'after' if after else 'before'} {what}"
+        if drawn < dice.pause:
+            if world.fault(self, "pause", where):
+                self.paused = True
+                self.sleep(self.chance.choice(PAUSES))
+                self.paused = False
+                if not self.alive:
+                    raise Killed
+        elif drawn < dice.kill:
+            if world.fault(self, "kill", where):
+                self.alive = False
+                raise Killed
+        elif drawn < dice.error:
+            if world.fault(self, "error", where):
+                raise Unreachable(f"no answer {where}")
+        elif world.fault(self, "clock", where):
+            self.skew = self.chance.choice(SKEWS)
+
+
+#: Pauses in seconds: shorter and longer than the leases of schedulers (4 s) and workers (15 s).
+PAUSES: Final = (1.0, 3.0, 5.0, 6.0, 14.5, 16.0, 21.0, 40.0)
+#: Where a clock that jumps jumps to (I15).
+SKEWS: Final = tuple(
+    sign * by
+    for by in (
+        timedelta(seconds=3),
+        timedelta(seconds=17),
+        timedelta(hours=1),
+        timedelta(days=3653),
+    )
+    for sign in (1, -1)
+)
+
+
+class Wire:
+    """An actor's connection to the store: every call may be late, fail, or be its last."""
+
+    url = "world://"
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        self._store = actor.world.store
+        self._author = actor.id if isinstance(actor, WorkerActor) else None
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._store, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._actor.boundary(name, after=False)
+            answer = method(*args, **kwargs)
+            self._actor.boundary(name, after=True)
+            return answer
+
+        setattr(self, name, call)
+        return call
+
+    def save_jobs(self, writes: Sequence[JobWrite]) -> list[Applied | Refused[Job]]:
+        """Others act between any two writes of a batch: it is no transaction."""
+        return [self._write("save_jobs", self._store.save_jobs, write) for write in writes]
+
+    def save_units(self, writes: Sequence[UnitWrite]) -> list[Applied | Refused[Unit]]:
+        """The same."""
+        return [self._write("save_units", self._store.save_units, write) for write in writes]
+
+    def claim(self, claim: Claim) -> list[Unit]:
+        """Units are claimed one by one too."""
+        self._actor.boundary("claim", after=False)
+        units = self._store.claim(claim)
+        for unit in units:
+            self._actor.world.tell(self._actor, f"claims {unit.key}!{unit.attempt} {unit.state}")
+        self._actor.boundary("claim", after=True)
+        return units
+
+    def take_lease(self, name: str, owner: str, now: datetime, until: datetime) -> Lease:
+        """With the lease off, everybody is told that it leads (I13)."""
+        if self._actor.world.case.leaseless:
+            return Lease(owner=owner, epoch=1, until=until)
+        self._actor.boundary("take_lease", after=False)
+        return self._store.take_lease(name, owner, now, until)
+
+    def drop_lease(self, name: str, owner: str, now: datetime) -> None:
+        """Hand over."""
+        self._actor.boundary("drop_lease", after=False)
+        self._store.drop_lease(name, owner, now)
+
+    def _write(self, what: str, method: Callable[[Any], list[Result]], write: Any) -> Result:
+        self._actor.boundary(what, after=False)
+        self._store.author = self._author
+        try:
+            (answer,) = method((write,))
+        finally:
+            self._store.author = None
+        self._actor.world.tell_write(self._actor, write, answer)
+        self._actor.boundary(what, after=True)
+        return answer
+
+
+class SchedulerActor(Actor):
+    """A scheduler program."""
+
+    role = "scheduler"
+    scheduler: Scheduler | None = None
+
+    def main(self) -> None:
+        """The real loop."""
+        world = self.world
+        self.scheduler = None
+        scheduler = Scheduler(
+            Setting(
+                store=Wire(self),
+                bell=self,
+                clock=self,
+                catalog=world.catalog,
+                owner=self.id,
+                sources=SourcesAtOnce(world.measure),
+            )
+        )
+        self.scheduler = scheduler
+        turns = iter(range(self.chance.choice([30, 200, TURNS])))
+        scheduler.run(lambda: not world.over and next(turns, None) is None and world.faulty)
+
+    @property
+    def leader(self) -> Scheduler | None:
+        """Its scheduler, if that is alive and believes to lead."""
+        leads = self.alive and self.scheduler is not None and self.scheduler.leading
+        return self.scheduler if leads else None
+
+    def wake_at(self) -> datetime | None:
+        """When its engine wants to be woken, by the world's time."""
+        leader = self.leader
+        wake = None if leader is None else leader.engine.wake_at()
+        with suppress(OverflowError):
+            return None if wake is None else wake - self.skew
+        return None
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What runs in a slot."""
+
+    unit: Unit
+    ends: float
+    outcome: Outcome
+    crash: bool
+
+
+class WorkerActor(Actor):
+    """A worker program: the real protocol, with played attempts in its slots."""
+
+    role = "worker"
+
+    def main(self) -> None:
+        """Handle what happens, do what is said, sleep until there is more."""
+        store = Wire(self)
+        protocol = WorkerProtocol(self.id, self.world.case.slots, grace=timedelta(seconds=2))
+        self.protocol = protocol
+        running: dict[int, _Attempt] = {}
+        events: list[at.Event] = []
+        stop_after = self.chance.choice([20.0, 60.0, 1e9])
+        while True:
+            if self.monotonic() > stop_after and not protocol.stopping and self.world.faulty:
+                self.world.tell(self, "is asked to stop")
+                events.append(at.Stop())
+            actions = protocol.handle(events, self.now(), self.monotonic())
+            events = []
+            for action in actions:
+                if isinstance(action, at.Exit):
+                    return
+                self._do(store, action, running, events)
+            if not events:
+                wake = min([protocol.wake_at(), *(each.ends for each in running.values())])
+                self._nap(wake - self.monotonic())
+                events = self._happened(running)
+
+    def _nap(self, seconds: float) -> None:
+        if seconds > 0 and not self.rung:
+            self.listening = True
+            held = bool(self.protocol.held)
+            self.sleep(seconds if held else max(seconds, DOZE))
+            self.listening = False
+        if not self.alive:
+            raise Killed
+
+    def _happened(self, running: dict[int, _Attempt]) -> list[at.Event]:
+        events: list[at.Event] = []
+        for slot, attempt in list(running.items()):
+            if attempt.ends <= self.monotonic():
+                del running[slot]
+                self.world.tell(self, f"finishes {attempt.unit.key}!{attempt.unit.attempt}")
+                if attempt.crash:
+                    events.append(at.SlotGone(slot, "killed by SIGSEGV"))
+                else:
+                    events.append(at.Ended(slot, attempt.outcome))
+        if self.rung:
+            self.rung = False
+            events.append(at.Rang())
+        return events
+
+    def _do(
+        self, store: Wire, action: at.Action, running: dict[int, _Attempt], events: list[at.Event]
+    ) -> None:
+        match action:
+            case at.StartSlot(slot):
+                events.append(at.SlotReady(slot))
+            case at.Run(slot, unit):
+                running[slot] = self.world.attempt(unit)
+            case at.Kill(slot):
+                del running[slot]
+                events.append(at.SlotGone(slot, "killed"))
+            case at.Ring(role):
+                self.ring(role)
+            case at.Say():
+                pass
+            case _:
+                try:
+                    events.append(self._ask(store, action))
+                except Unreachable as error:
+                    events.append(at.Unanswered(action, str(error)))
+
+    def _ask(self, store: Wire, action: at.Action) -> at.Event:
+        match action:
+            case at.ClaimUnits(claim):
+                return at.Claimed(store.claim(claim))
+            case at.FindClaimed(owner):
+                return at.Claimed([u for u in store.active_units() if u.owner == owner])
+            case at.LookAhead():
+                return at.NextDue(store.next_claimable())
+            case at.Renew(renewals):
+                return at.Renewed(store.renew(renewals))
+            case at.Report(writes):
+                return at.Reported(store.save_units(writes))
+        raise TypeError(action)
+
+
+class World:
+    """One case, lived through."""
+
+    def __init__(self, case: Case, only: frozenset[str] | None = None) -> None:
+        self.case = case
+        #: Let only these faults happen; None for all.
+        self.only = only
+        self.catalog: Catalog = case.catalog
+        self.store = CheckedStore(self.catalog, strict=True)
+        self.now = case.begin
+        self.seconds = 0.0
+        self.dice = Dice.of(case)
+        #: Whether faults happen still.
+        self.faulty = True
+        #: Whether everything is being taken down.
+        self.over = False
+        self.faults: list[Fault] = []
+        #: What happened, for people: kept where `record` was asked for.
+        self.story: list[str] = []
+        self.recording = False
+        self.hub = getcurrent()
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = count()
+        self._turns = 0
+        self._restart = Random(f"{case.seed}/restarts")
+        self._bell = Random(f"{case.seed}/bell")
+        self.schedulers = [SchedulerActor(self, f"s{n}") for n in range(case.schedulers)]
+        self.workers = [WorkerActor(self, f"w{n}") for n in range(case.workers)]
+        self.actors: list[Actor] = [*self.schedulers, *self.workers]
+
+    # the course of things
+
+    def run(self) -> Violation | None:
+        """Live through the case; the first violation, None when the promise was kept."""
+        with _silence():
+            try:
+                for actor in self.actors:
+                    self._at(self._restart.uniform(0, 0.3), actor.begin)
+                for filed in self.case.requests:
+                    self._at(filed.after, partial(self._file, filed))
+                self._at(self.case.calm_after, self._calm)
+                self._pass(until=self.case.calm_after + 0.001)
+                self._finish()
+            except Broken as broken:
+                return broken.violation
+            except (AssertionError, LookupError, TypeError, ValueError, AttributeError) as error:
+                self.story.append(f"{type(error).__name__}: {error}")
+                self.crash = error
+                return Violation("crash", f"{type(error).__name__}: {error}")
+            finally:
+                self._take_down()
+        return None
+
+    def _finish(self) -> None:
+        """No faults any more: everything ends, in the right state (L1–L3, I1, I4, I20)."""
+        for round_ in range(8):
+            self._settle()
+            unresolved = [job for job in self._unfinished() if job.state is JobState.FAILED]
+            if not unresolved:
+                break
+            for job in unresolved:
+                self._reprocess(f"last{round_}-{job.key}", job.process, (job.interval.start,))
+        until = self.seconds + 3 * DOZE  # whoever else leads has seen it by then, too
+        while self.seconds < until:
+            self._next()
+        self._check_end()
+
+    def _settle(self) -> None:
+        """Let everything happen that can happen."""
+        by = self.seconds + END_WITHIN
+        while not (self._resting() and self._nothing_ahead()):
+            if self._resting() and self._leap():
+                by = self.seconds + END_WITHIN
+            self._next()
+            if self.seconds > by:
+                self._found("L1", f"no end: {self._open_ends()}")
+
+    def _pass(self, until: float) -> None:
+        """Let the actors act until an instant of the world's own clock."""
+        while self._heap and self._heap[0][0] <= until:
+            self._next()
+            if self._resting():
+                self._leap()
+
+    def _next(self) -> None:
+        """One step of one actor."""
+        when, _, act = heapq.heappop(self._heap)
+        if when > self.seconds:
+            self.now += timedelta(seconds=when - self.seconds)
+            self.seconds = when
+            self._turns = 0
+        self._turns += 1
+        if self._turns > TURNS:
+            self._found("L1", "somebody acts for ever")
+        act()
+
+    def _resting(self) -> bool:
+        """Whether there is nothing to do now, so that only time brings something."""
+        store = self.store
+        if store._open_requests:
+            return False
+        soon = self.now + timedelta(seconds=DOZE)
+        for key in store._active_units:
+            unit = store._units[key]
+            if unit.state is not UnitState.REQUESTED or (unit.not_before or self.now) < soon:
+                return False
+        return any(
+            leader._position == store._last_seq
+            for actor in self.schedulers
+            if actor.listening and (leader := actor.leader) is not None
+        )
+
+    def _wishes(self) -> list[datetime]:
+        """When something wants to happen."""
+        wishes = [wake for actor in self.schedulers if (wake := actor.wake_at()) is not None]
+        waiting = (self.store._units[key].not_before for key in self.store._active_units)
+        return [*wishes, *filter(None, waiting)]
+
+    def _nothing_ahead(self) -> bool:
+        return all(wish > self.case.end for wish in self._wishes())
+
+    def _leap(self) -> bool:
+        """Let the time pass until something falls due; False where that is now.
+
+        For the wall clocks only, as when all boxes sleep: what is idle has no other use for time.
+        """
+        target = min(self._wishes(), default=self.case.end)
+        if not self.now < target <= self.case.end:
+            return False
+        if self.recording:
+            self.story.append(f"… {target - self.now} pass …")
+        self.now = target
+        return True
+
+    def _calm(self) -> None:
+        """The faults stop: clocks are right again, and who is paused goes on."""
+        self.faulty = False
+        for actor in self.actors:
+            actor.skew = timedelta(0)
+            if actor.paused:
+                self.wake(actor, 0.1)
+        if self.recording:
+            self.story.append("— no more faults —")
+
+    def _take_down(self) -> None:
+        self.over = True
+        for actor in self.actors:
+            actor.alive = False
+            while actor.coroutine is not None and actor.coroutine:
+                actor.coroutine.throw(Killed)
+
+    # for the actors
+
+    def wake(self, actor: Actor, seconds: float) -> None:
+        """Let an actor go on in so many seconds."""
+        actor.ticket += 1
+        ticket, life = actor.ticket, actor.life
+
+        def go_on() -> None:
+            if actor.ticket == ticket and actor.life == life and actor.coroutine is not None:
+                actor.coroutine.switch()
+
+        heapq.heappush(self._heap, (self.seconds + seconds, next(self._order), go_on))
+
+    def ended(self, actor: Actor) -> None:
+        """A program is over: somebody starts it again in a while."""
+        if not self.over:
+            wait = self._restart.choice([0.05, 0.5, 2.0, 6.0, 18.0]) if self.faulty else 0.1
+            self._at(wait, actor.begin)
+
+    def ring(self, ringer: Actor, role: str) -> None:
+        """A hint: it may be lost, doubled, late, and out of order."""
+        for actor in self.actors:
+            if actor.role == role and actor.alive:
+                drawn = self._bell.random()
+                if self.faulty and drawn < self.case.lost_rings:
+                    continue
+                late = 0.0005 if drawn < 0.9 or not self.faulty else self._bell.uniform(0, 0.3)
+                self._at(late, partial(self._rung, actor))
+
+    def _rung(self, actor: Actor) -> None:
+        actor.rung = True
+        if actor.listening and actor.alive and actor.coroutine is not None:
+            actor.ticket += 1
+            actor.coroutine.switch()
+
+    def fault(self, actor: Actor, kind: str, where: str) -> bool:
+        """Whether the fault that was drawn happens."""
+        if not self.faulty:
+            return False
+        name = f"{actor.id}:{actor.steps}"
+        if self.only is not None and name not in self.only:
+            return False
+        self.faults.append(Fault(name, kind, self.seconds, where))
+        self.tell(actor, f"✗ {kind} {where}")
+        return True
+
+    def attempt(self, unit: Unit) -> _Attempt:
+        """How an attempt will come out: decided by its name, not by who runs it or when."""
+        chance = Random(f"{self.case.seed}/{unit.key}/{unit.attempt}")
+        lasts = chance.choice(self.case.durations)
+        outcome = Outcome(Verdict.PROCESSED, fingerprint=chance.choice(FINGERPRINTS))
+        crash = False
+        drawn = chance.random()
+        if self.faulty and drawn < self.case.failures:
+            outcome = failed("boom")
+            crash = drawn < self.case.failures / 4
+        elif drawn > 0.9:
+            outcome = Outcome(Verdict.NOOP, "nothing there")
+        elif self.faulty and drawn > 0.86:
+            outcome = Outcome(
+                Verdict.RETRY, "later", after=timedelta(seconds=chance.choice([0, 3]))
+            )
+        elif self.faulty and drawn > 0.85:
+            outcome = Outcome(Verdict.GIVE_UP, "useless")
+        return _Attempt(unit, self.seconds + lasts, outcome, crash)
+
+    def measure(self, source: str, interval: Interval) -> tuple[Json, Json] | None:
+        """The source of recomputing processes."""
+        return (1, 2)
+
+    # operators
+
+    def _file(self, filed: Any) -> None:
+        self._reprocess(filed.id, filed.process, filed.starts, filed.action)
+
+    def _reprocess(
+        self, id_: str, process: str, starts: tuple[datetime, ...], action: str = "reprocess"
+    ) -> None:
+        if self.recording:
+            names = ", ".join(f"{start:%m-%dT%H:%M}" for start in starts)
+            self._note("operator", f"files {id_}: {action} {process} {names}")
+        self.store.file_request(
+            Request(id=id_, action=action, process=process, starts=starts, filed_at=self.now)
+        )
+        self._at(0.001, lambda: self.ring(self.actors[0], "scheduler"))
+
+    # the end
+
+    def _unfinished(self) -> list[Job]:
+        return [
+            job
+            for name in self.catalog.processes
+            for interval in self.case.intervals[name]
+            if not (job := self._stored(name, interval)).state.finished
+        ]
+
+    def _stored(self, process: str, interval: Interval) -> Job:
+        derived = Job(process=process, interval=interval)
+        return self.store._jobs.get(derived.key, derived)
+
+    def _open_ends(self) -> str:
+        units = [f"{unit.key} {unit.state}" for unit in self.store.active_units()]
+        jobs = [f"{job.key} {job.state}" for job in self._unfinished()]
+        return "; ".join([*units[:4], *jobs[:4], *list(self.store._open_requests)[:3]])
+
+    def _check_end(self) -> None:
+        store = self.store
+        unfinished = self._unfinished()
+        if unfinished:
+            self._found("L1", f"never finished: {self._open_ends()}")
+        for name in self.catalog.processes:
+            for interval in self.case.intervals[name]:
+                self._check_consumed(self._stored(name, interval))
+        if store._open_requests:
+            self._found("L3", f"requests are left: {list(store._open_requests)}")
+        held = [job.key for job in store.active_jobs() if job.holds]
+        if held:
+            self._found("L3", f"holds are left on {held}")
+        units = [unit.key for unit in store.active_units()]
+        if units:
+            self._found("L3", f"units are left: {units}")
+        self._check_feed()
+        self._check_timetables()
+        self._check_firings()
+
+    def _check_consumed(self, job: Job) -> None:
+        """I4 and L2: what a result was made from is what stands."""
+        if job.state in (JobState.PROCESSED, JobState.NOOP):
+            stands = {
+                key: generation
+                for _, key in self.store.inputs(job.process, job.interval)
+                if (generation := self.store._jobs[key].generation) > 1
+            }
+            if job.consumed != stands:
+                self._found("I4", f"{job.key} consumed {job.consumed}, but {stands} stands")
+
+    def _check_feed(self) -> None:
+        """Every applied transition stands in the feed once, in order."""
+        seen: dict[tuple[str, str], int] = {}
+        for entry in self.store.feed(0, 1 << 30):
+            place = (entry.kind, entry.key)
+            if entry.transition.version <= seen.get(place, 0):
+                self._found("I20", f"{entry.key} version {entry.transition.version} twice")
+            seen[place] = entry.transition.version
+        for key, job in self.store._jobs.items():
+            if seen.get(("job", key)) != job.version:
+                self._found("I20", f"the feed misses {key} version {job.version}")
+
+    def _check_timetables(self) -> None:
+        """What the leaders believe, and what is read anew, is what stands (I20)."""
+        tables = [Reading(self.store, self.catalog).timetable]
+        tables += [
+            leader.engine.timetable
+            for actor in self.schedulers
+            if (leader := actor.leader) is not None
+        ]
+        for name in self.catalog.processes:
+            for interval in self.case.intervals[name]:
+                job = self._stored(name, interval)
+                for table in tables:
+                    if table.ledgers[name].at(interval.start) != job.standing:
+                        self._found("I20", f"{job.key} is not in the ledger as it stands")
+
+    def _check_firings(self) -> None:
+        """I12: the key of a firing is its instant; under policy ``all`` none is missing."""
+        for name, freerun in self.catalog.freeruns.items():
+            served = {job.interval.start for job in self.store.last_jobs(name, 10_000)}
+            if freerun.misfire == "all" and served and not self.case.clocks:
+                instant = freerun.trigger.next_after(min(served))
+                while instant is not None and instant < max(served):
+                    if instant not in served:
+                        self._found("I12", f"{name} did not fire at {instant}")
+                    instant = freerun.trigger.next_after(instant)
+
+    def _found(self, invariant: str, text: str) -> None:
+        raise Broken(Violation(invariant, text))
+
+    # the story
+
+    def record(self) -> None:
+        """Keep the story."""
+        self.recording = True
+
+    def tell(self, actor: Actor, text: str) -> None:
+        """A line of the story."""
+        if self.recording:
+            self._note(actor.id, text)
+
+    def tell_write(self, actor: Actor, write: JobWrite | UnitWrite, answer: object) -> None:
+        """A write, and how the store took it."""
+        if not self.recording:
+            return
+        document = write.job if isinstance(write, JobWrite) else write.unit
+        made = document.transitions[-1] if document.transitions else None
+        if made is None:
+            text = f"requests {document.key}"
+        else:
+            what = made.after if made.before == made.after else f"{made.before} → {made.after}"
+            text = f"{document.key} v{document.version} g{document.generation}: {what}"
+            text += f" ({made.reason})" if made.reason else ""
+        if isinstance(write, JobWrite) and write.job.holds:
+            text += f" held by {', '.join(write.job.holds)}"
+        refused = "" if isinstance(answer, Applied) else "refused: "
+        self._note(actor.id, refused + text)
+
+    def _note(self, who: str, text: str) -> None:
+        self.story.append(f"{self.seconds:10.3f}  {self.now:%m-%d %H:%M:%S}  {who:<8} {text}")
+
+    def _at(self, seconds: float, act: Callable[[], None]) -> None:
+        heapq.heappush(self._heap, (self.seconds + seconds, next(self._order), act))
+
+
+#: What workers declare of their results: few, so that some come out unchanged.
+FINGERPRINTS: Final = (None, "a", "a", "b")
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """The programs' own logs would drown everything."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
