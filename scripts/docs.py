@@ -79,9 +79,19 @@ def verbs() -> str:
 
 
 def _verb(name: str) -> str:
-    parser = parser_of(name)
+    return f"### {name}\n\n{VERBS[name][1].capitalize()}.\n\n{_usage(name, parser_of(name))}"
+
+
+def _usage(name: str, parser: argparse.ArgumentParser) -> str:
+    """How it is called and what its arguments mean; of each verb within it, where it has some."""
     words, rows = [f"./launch.py {name}"], []
     for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            parts = []
+            for part in action._choices_actions:
+                told = _usage(f"{name} {part.dest}", action.choices[part.dest])
+                parts.append(f"{str(part.help).capitalize()}:\n\n{told}")
+            return "\n\n".join(parts)
         if action.help in (argparse.SUPPRESS, None) and action.option_strings:
             continue
         if action.dest in ("help", "json", "store"):
@@ -98,7 +108,7 @@ def _verb(name: str) -> str:
                 )
             )
         rows.append([f"`{flag}`", action.help or ""])
-    text = f"### {name}\n\n{VERBS[name][1].capitalize()}.\n\n```\n{' '.join(words)}\n```"
+    text = f"```\n{' '.join(words)}\n```"
     return f"{text}\n\n{table(['', 'meaning'], rows)}" if rows else text
 
 

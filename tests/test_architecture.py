@@ -20,6 +20,7 @@ RUNGS: tuple[frozenset[str], ...] = (
     frozenset({"ports", "records", "project", "reading", "schemas"}),
     frozenset({"stores", "brokers", "scheduler", "worker", "supervisor", "mx"}),
     frozenset({"testing", "app", "__init__"}),
+    frozenset({"bench"}),
     frozenset({"cli", "__main__"}),
 )
 
@@ -75,6 +76,7 @@ HOMES: Mapping[str, str] = {
     "hypothesis": "synergy.testing",
     "jinja2": "synergy.mx",
     "jsonschema": "synergy.schemas",
+    "luigi": "synergy.bench",
     "markupsafe": "synergy.mx",
     "pika": "synergy.brokers",
     "prometheus_client": "synergy.mx",

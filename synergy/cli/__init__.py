@@ -33,6 +33,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "trigger": ("requests", "fire a freerun now, or end a back-off or pause"),
     "log": ("log", "print the output of an attempt, the latest one by default"),
     "db": ("db", "care of the store: db migrate [--dry-run]"),
+    "bench": ("bench", "measure what synergy costs on this machine"),
     "init": ("init", "make a new project with one process and its test"),
 }
 

@@ -1,0 +1,34 @@
+"""``bench``: measures this machine, and prints what it found as one JSON object."""
+
+import argparse
+import importlib
+from collections.abc import Mapping
+
+from synergy.cli.output import Output
+from synergy.project import Project
+
+#: What can be measured → its module, and what it tells.  A module has ``arguments(parser)`` and
+#: ``measure(args)``, which returns the object.
+MEASURES: Mapping[str, tuple[str, str]] = {
+    "core": ("synergy.bench.core", "the engine alone: speed, memory, start; a peer beside it"),
+}
+
+
+def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
+    """A verb of its own for each thing that can be measured."""
+    parts = parser.add_subparsers(dest="what", metavar="|".join(MEASURES), required=True)
+    for name, (module, summary) in MEASURES.items():
+        part = parts.add_parser(name, help=summary, description=summary)
+        importlib.import_module(module).arguments(part)
+        # What every verb takes may stand behind these too.
+        part.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+        )
+        part.add_argument("--store", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace, project: Project, output: Output) -> int:
+    """Measure, and print it."""
+    module, _ = MEASURES[args.what]
+    output.data(importlib.import_module(module).measure(args))
+    return 0

@@ -1,0 +1,32 @@
+"""`bench` prints what it measured; how fast this machine is, no test asks."""
+
+from typing import Any
+
+from synergy.bench.core import FIGURES
+
+
+def test_the_core_is_measured_and_told_as_one_object(fresh: Any) -> None:
+    told = fresh.json("bench", "core", "--small", "--no-peers", "--runs", "1")
+    assert told["bench"] == "core"
+    assert set(told["versions"]) == {"synergy", "python"}
+    assert told["machine"]["cpus"] >= 1
+    assert told["runs"] == 1
+    figures = told["figures"]
+    assert set(figures) == set(FIGURES) - {"peers"}
+    assert figures["engine"]["tree"]["finished"] == 365 * 24 + 365 + 12 + 1
+    assert figures["engine"]["flat"]["finished"] == 365 * 24
+    assert figures["memory"]["bytes_per_interval"].keys() == {"uniform", "mixed"}
+    assert figures["start"]["mixed"]["unfinished"] == 10 * 4, "an hour of each tree, and above it"
+    assert figures["flatness"]["uniform"]["microseconds_by_years"].keys() == {"1", "2"}
+    assert figures["year"]["day"]["units"] == 24 + 1 + 1 + 1
+
+
+def test_one_figure_may_be_asked_for(fresh: Any) -> None:
+    told = fresh.json("bench", "core", "--small", "--runs", "1", "--only", "memory")
+    assert set(told["figures"]) == {"memory"}
+
+
+def test_what_can_be_measured_is_named_when_it_is_forgotten(fresh: Any) -> None:
+    done = fresh.run("bench")
+    assert done.returncode == 2
+    assert "core" in done.stderr
