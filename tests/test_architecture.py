@@ -29,6 +29,7 @@ SHELLS = frozenset({"stores", "brokers", "scheduler", "worker", "supervisor", "m
 
 #: The ladder inside core, lowest rung first; its `__init__` holds names only and stands on top.
 CORE_RUNGS: tuple[frozenset[str], ...] = (
+    frozenset({"values"}),
     frozenset({"intervals", "triggers", "states"}),
     frozenset({"model", "context", "catalog", "building"}),
     frozenset({"events", "commands"}),

@@ -7,7 +7,7 @@ intervals, so that a year of hours costs no more to name than one.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
@@ -15,6 +15,7 @@ from itertools import pairwise
 from synergy.core.intervals import Calendar, Granularity, Interval
 from synergy.core.model import Task
 from synergy.core.triggers import Trigger
+from synergy.core.values import dataclass
 
 _INSTANT = timedelta(microseconds=1)
 

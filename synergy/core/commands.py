@@ -1,9 +1,8 @@
 """What the engine asks for.  Commands are intents: each is answered by an event (DESIGN §3.11)."""
 
-from dataclasses import dataclass
-
 from synergy.core.intervals import Interval
 from synergy.core.model import JobWrite, Request, UnitWrite
+from synergy.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """What the engine is told."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from synergy.core.intervals import Interval
@@ -15,6 +14,7 @@ from synergy.core.model import (
     Unit,
     UnitWrite,
 )
+from synergy.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

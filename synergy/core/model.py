@@ -6,12 +6,13 @@ All instants are aware UTC datetimes.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from synergy.core.intervals import Interval
 from synergy.core.states import JobState, UnitState
+from synergy.core.values import dataclass, remembered
 
 #: How many of its last transitions a document carries until the feed has taken them.
 TRANSITIONS_KEPT = 16
@@ -54,7 +55,10 @@ class Transition:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Jobs and units have no slots: the next version is a copy of one dictionary.
+
+
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """One process for one interval.  `version` 0 is the derived embryo that was never written."""
 
@@ -92,7 +96,7 @@ class Job:
     reason: str = ""
     transitions: tuple[Transition, ...] = ()
 
-    @property
+    @remembered
     def key(self) -> str:
         """``process@label``."""
         return job_key(self.process, self.interval)
@@ -109,9 +113,8 @@ class Job:
 
     def moved(self, state: JobState, at: datetime, reason: str = "", **changes: Any) -> "Job":
         """The next version of the document, in `state`, its transition embedded."""
-        version = self.version + 1
         transition = Transition(
-            version=version,
+            version=self.version + 1,
             at=at,
             before=self.state.value,
             after=state.value,
@@ -120,15 +123,7 @@ class Job:
             result=changes.get("result", self.result),
             reason=reason,
         )
-        transitions = (*self.transitions, transition)[-TRANSITIONS_KEPT:]
-        return replace(
-            self,
-            **changes,
-            state=state,
-            version=version,
-            reason=reason,
-            transitions=transitions,
-        )
+        return _next(self, state, transition, changes)
 
 
 def job_key(process: str, interval: Interval) -> str:
@@ -159,7 +154,7 @@ class Task:
     priority: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Unit:
     """One request to a worker.  All but the state, its owner and its results never changes."""
 
@@ -193,7 +188,7 @@ class Unit:
     progress: tuple[float, float | None, str] | None = None
     transitions: tuple[Transition, ...] = ()
 
-    @property
+    @remembered
     def key(self) -> str:
         """``process@label#generation``, with ``.n`` for the nth provisional run."""
         return unit_key(self.process, self.interval, self.generation, self.run)
@@ -210,9 +205,8 @@ class Unit:
 
     def moved(self, state: UnitState, at: datetime, reason: str = "", **changes: Any) -> "Unit":
         """The next version of the document, in `state`, its transition embedded."""
-        version = self.version + 1
         transition = Transition(
-            version=version,
+            version=self.version + 1,
             at=at,
             before=self.state.value,
             after=state.value,
@@ -220,15 +214,7 @@ class Unit:
             attempt=changes.get("attempt", self.attempt),
             reason=reason,
         )
-        transitions = (*self.transitions, transition)[-TRANSITIONS_KEPT:]
-        return replace(
-            self,
-            **changes,
-            state=state,
-            version=version,
-            reason=reason,
-            transitions=transitions,
-        )
+        return _next(self, state, transition, changes)
 
 
 def unit_key(process: str, interval: Interval, generation: int, run: int = 0) -> str:
@@ -290,6 +276,26 @@ class Renewal:
 
 
 Document = TypeVar("Document", Job, Unit)
+
+
+def _next(
+    document: Document,
+    state: JobState | UnitState,
+    transition: Transition,
+    changes: Mapping[str, Any],
+) -> Document:
+    """The document after a transition."""
+    assert changes.keys() <= type(document).__dataclass_fields__.keys(), changes.keys()
+    following = object.__new__(type(document))
+    following.__dict__.update(
+        document.__dict__,
+        **changes,
+        state=state,
+        version=transition.version,
+        reason=transition.reason,
+        transitions=(*document.transitions, transition)[-TRANSITIONS_KEPT:],
+    )
+    return following
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ they are the same generator (DESIGN §2).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Protocol
@@ -14,6 +13,7 @@ from synergy.core.catalog import Catalog, Input, Process
 from synergy.core.intervals import Interval
 from synergy.core.model import Job
 from synergy.core.states import JobState
+from synergy.core.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)
