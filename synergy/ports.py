@@ -102,9 +102,11 @@ class Store(Protocol):
     def claim(self, claim: Claim) -> list[Unit]:
         """Start up to ``claim.limit`` units whose `not_before` has passed, for this owner.
 
-        Order: priority (high first), then interval start, then key.  Each unit is taken by one
-        conditional write, so that two workers never hold the same attempt (I5).  The transition
-        is embedded and the units are returned as they stand after it.
+        Order: priority (high first), then interval start, then key.  Of what comes behind those,
+        up to ``claim.ahead`` units in their first attempt of a process in ``claim.quick`` become
+        claimed.  Each unit is taken by one conditional write, so that two workers never hold the
+        same attempt (I5).  The transition is embedded and the units are returned as they stand
+        after it: the started ones, then those claimed ahead.
         """
         ...
 

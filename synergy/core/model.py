@@ -253,7 +253,9 @@ class UnitWrite:
 class Claim:
     """A worker's wish: up to `limit` requested units, oldest interval first, priority before age.
 
-    Each is one conditional write ``requested -> in_progress`` with this owner and lease.
+    Each is one conditional write ``requested -> in_progress`` with this owner and lease.  Behind
+    them, a worker of quick units takes some ahead of their start, ``requested -> claimed``, so
+    that it need not ask the store between one and the next.
     """
 
     owner: str
@@ -262,6 +264,11 @@ class Claim:
     limit: int
     #: Only these processes; None for all.
     processes: frozenset[str] | None = None
+    #: How many units may be claimed beyond `limit`, in the same order.
+    ahead: int = 0
+    #: Only units of these processes are claimed ahead, and only in their first attempt: one whose
+    #: worker was lost is alone when it runs again, so that no other unit is blamed with it.
+    quick: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

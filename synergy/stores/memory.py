@@ -29,16 +29,17 @@ from synergy.core.model import (
     UnitWrite,
     job_key,
 )
-from synergy.core.states import UnitState
+from synergy.core.states import UnitInput, UnitState
 from synergy.records import EPOCH
 from synergy.stores.rules import (
     HELD,
     fence_lets_pass,
     job_is_active,
     lease_after,
+    may_be_ahead,
     news,
     standing_of,
-    started,
+    taken,
 )
 
 _APPLIED = Applied()
@@ -182,7 +183,7 @@ class MemoryStore:
         return sorted(units, key=lambda unit: (unit.interval.start, unit.key))
 
     def claim(self, claim: Claim) -> list[Unit]:
-        """Start up to so many units for this owner."""
+        """Start up to so many units for this owner, and claim some ahead."""
         with self._lock:
             ready = (
                 unit
@@ -190,9 +191,12 @@ class MemoryStore:
                 if (unit.not_before is None or unit.not_before <= claim.now)
                 and (claim.processes is None or unit.process in claim.processes)
             )
-            found = list(islice(ready, max(0, claim.limit)))
-            units = [started(unit, claim) for unit in found]
-            for before, after in zip(found, units, strict=True):
+            to_start = list(islice(ready, max(0, claim.limit)))
+            quick = (unit for unit in ready if may_be_ahead(unit, claim))
+            ahead = list(islice(quick, max(0, claim.ahead)))
+            units = [taken(unit, claim, UnitInput.START) for unit in to_start]
+            units += [taken(unit, claim, UnitInput.CLAIM) for unit in ahead]
+            for before, after in zip(to_start + ahead, units, strict=True):
                 self._put_unit(after, before)
             return units
 

@@ -39,24 +39,29 @@ def standing_of(unit: Unit) -> Fence:
     return Fence(unit.state, unit.attempt, unit.owner, unit.lease_until)
 
 
-def started(unit: Unit, claim: Claim) -> Unit:
-    """The unit as the claim leaves it."""
+def may_be_ahead(unit: Unit, claim: Claim) -> bool:
+    """Whether the claim may take this unit ahead of its start."""
+    return unit.process in claim.quick and unit.attempt == 1
+
+
+def taken(unit: Unit, claim: Claim, applied: UnitInput) -> Unit:
+    """The unit as the claim leaves it: `applied` starts it or claims it ahead of its start."""
     return unit.moved(
-        next_unit_state(unit.state, UnitInput.START),
+        next_unit_state(unit.state, applied),
         claim.now,
         owner=claim.owner,
         lease_until=claim.lease_until,
-        started_at=claim.now,
+        started_at=claim.now if applied is UnitInput.START else unit.started_at,
     )
 
 
-def start_document(document: dict[str, Any], claim: Claim) -> None:
-    """Make of a unit's document what `started` makes of the unit.
+def take_document(document: dict[str, Any], claim: Claim, applied: UnitInput) -> None:
+    """Make of a unit's document what `taken` makes of the unit.
 
     Claims are what stores spend most of their time on, and this way costs a third.
     """
     before = document["state"]
-    after = next_unit_state(UnitState(before), UnitInput.START).value
+    after = next_unit_state(UnitState(before), applied).value
     version, now = document["version"] + 1, to_micros(claim.now)
     attempt = document.get("attempt", 1)
     transition = [version, now, before, after, document["generation"], attempt]
@@ -66,9 +71,10 @@ def start_document(document: dict[str, Any], claim: Claim) -> None:
         version=version,
         owner=claim.owner,
         lease_until=to_micros(claim.lease_until),
-        started_at=now,
         transitions=[*document.get("transitions", ()), transition][-TRANSITIONS_KEPT:],
     )
+    if applied is UnitInput.START:
+        document["started_at"] = now
 
 
 def news(transitions: Iterable[Transition], version: int) -> list[Transition]:

@@ -34,7 +34,7 @@ from synergy.core.model import (
     Unit,
     UnitWrite,
 )
-from synergy.core.states import UnitState
+from synergy.core.states import UnitInput, UnitState
 from synergy.records import (
     from_micros,
     from_text,
@@ -59,7 +59,7 @@ from synergy.stores.rules import (
     job_is_active,
     lease_after,
     news,
-    start_document,
+    take_document,
 )
 
 _APPLIED = Applied()
@@ -105,8 +105,9 @@ WHERE state = 'requested' AND (not_before IS NULL OR not_before <= ?)
 ORDER BY priority DESC, start, key LIMIT ?
 """
 _CLAIMABLE_OF = _CLAIMABLE.replace("ORDER", f"AND process {_AMONG} ORDER")
+_CLAIMABLE_AHEAD = _CLAIMABLE_OF.replace("ORDER", "AND attempt = 1 ORDER")
 _NEXT_CLAIMABLE = "SELECT min(coalesce(not_before, 0)) FROM units WHERE state = 'requested'"
-_START_UNIT = """
+_TAKE_UNIT = """
 UPDATE units SET state = ?, owner = ?, lease_until = ?, version = ?, document = ?
 WHERE key = ?
 """
@@ -319,39 +320,38 @@ class SQLiteStore:
         return self._units(_ACTIVE_UNITS, ())
 
     def claim(self, claim: Claim) -> list[Unit]:
-        """Start up to so many units for this owner, in one transaction."""
-        query, now = _CLAIMABLE, to_micros(claim.now)
-        parameters: tuple[Any, ...] = (now, max(0, claim.limit))
-        if claim.processes is not None:
-            query = _CLAIMABLE_OF
-            parameters = (now, to_text(sorted(claim.processes)), max(0, claim.limit))
+        """Start up to so many units for this owner and claim some ahead, in one transaction."""
+        wishes = _wishes(claim)
         # Workers ask often and in vain, so they first look without keeping others from writing.
         with self._database.reading() as connection:
-            if not connection.execute(f"SELECT EXISTS ({query})", parameters).fetchone()[0]:
+            if not any(
+                connection.execute(f"SELECT EXISTS ({query})", parameters).fetchone()[0]
+                for _, query, parameters in wishes
+            ):
                 return []
         with self._database.writing() as connection:
-            found = connection.execute(query, parameters).fetchall()
             seq = _last_seq(connection)
             units: list[Unit] = []
-            rows: list[tuple[Any, ...]] = []
             feed: list[_Row] = []
-            for key, text in found:
-                document = from_text(text)
-                start_document(document, claim)
-                unit = unit_from_document(document)
-                units.append(unit)
-                rows.append(
-                    (
-                        document["state"],
-                        document["owner"],
-                        document["lease_until"],
-                        document["version"],
-                        to_text(document),
-                        key,
+            for applied, query, parameters in wishes:
+                rows: list[tuple[Any, ...]] = []
+                for key, text in connection.execute(query, parameters).fetchall():
+                    document = from_text(text)
+                    take_document(document, claim, applied)
+                    unit = unit_from_document(document)
+                    units.append(unit)
+                    rows.append(
+                        (
+                            document["state"],
+                            document["owner"],
+                            document["lease_until"],
+                            document["version"],
+                            to_text(document),
+                            key,
+                        )
                     )
-                )
-                seq = _tell(feed, seq, "unit", key, document, unit.transitions[-1:])
-            connection.executemany(_START_UNIT, rows)
+                    seq = _tell(feed, seq, "unit", key, document, unit.transitions[-1:])
+                connection.executemany(_TAKE_UNIT, rows)
             connection.executemany(_TELL, feed)
         return units
 
@@ -540,6 +540,21 @@ class SQLiteStore:
                 "UPDATE leases SET until = ? WHERE name = ? AND owner = ?",
                 (to_micros(now), name, owner),
             )
+
+
+def _wishes(claim: Claim) -> list[tuple[UnitInput, str, tuple[Any, ...]]]:
+    """What is to be applied to which units, in turn: the query that finds them."""
+    now, wishes = to_micros(claim.now), list[tuple[UnitInput, str, tuple[Any, ...]]]()
+    if claim.limit > 0 and claim.processes is None:
+        wishes.append((UnitInput.START, _CLAIMABLE, (now, claim.limit)))
+    elif claim.limit > 0 and claim.processes:
+        among = to_text(sorted(claim.processes))
+        wishes.append((UnitInput.START, _CLAIMABLE_OF, (now, among, claim.limit)))
+    quick = claim.quick if claim.processes is None else claim.quick & claim.processes
+    if claim.ahead > 0 and quick:
+        among = to_text(sorted(quick))
+        wishes.append((UnitInput.CLAIM, _CLAIMABLE_AHEAD, (now, among, claim.ahead)))
+    return wishes
 
 
 def _may_replace(stands: tuple[Fence, int] | None, write: UnitWrite) -> bool:

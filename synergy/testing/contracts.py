@@ -52,11 +52,11 @@ from synergy.core.model import (
     UnitWrite,
 )
 from synergy.core.recovery import after_failure, canceled, handed_back
-from synergy.core.states import JobState, UnitState
+from synergy.core.states import JobState, UnitInput, UnitState
 from synergy.ports import Store
 from synergy.records import EPOCH
 from synergy.stores import open_store
-from synergy.stores.rules import started
+from synergy.stores.rules import taken
 
 NOW = datetime(2026, 11, 20, 17, 5, 0, 123456, tzinfo=UTC)
 LEASE_END = NOW + timedelta(seconds=15)
@@ -593,7 +593,7 @@ class StoreContract:
             lease_until=LEASE_END,
             started_at=NOW,
         )
-        assert store.claim(claim) == [expected] == [started(unit, claim)]
+        assert store.claim(claim) == [expected] == [taken(unit, claim, UnitInput.START)]
         assert store.read_units([unit.key]) == {unit.key: expected}
         assert expected.transitions[-1].after == "in_progress"
 
@@ -602,7 +602,7 @@ class StoreContract:
         many = tuple(replace(asked, version=version) for version in range(2, 2 + TRANSITIONS_KEPT))
         unit = put_unit(store, a_unit(transitions=many, version=many[-1].version))
         [begun] = store.claim(a_claim())
-        assert begun == started(unit, a_claim())
+        assert begun == taken(unit, a_claim(), UnitInput.START)
         assert len(begun.transitions) == TRANSITIONS_KEPT
 
     def test_a_claim_takes_so_many_and_no_more(self, store: Store) -> None:
@@ -670,6 +670,98 @@ class StoreContract:
         store.claim(a_claim())
         assert store.next_claimable() == NOW + MICROSECOND
 
+    def test_behind_the_started_some_are_claimed_ahead(self, store: Store) -> None:
+        for number in (4, 2, 0, 3, 1):
+            put_unit(store, a_unit(number))
+        units = store.claim(a_claim(2, ahead=2, quick=frozenset({"site_hourly"})))
+        assert [unit.interval for unit in units] == [an_hour(number) for number in range(4)]
+        assert [unit.state for unit in units] == ["in_progress"] * 2 + ["claimed"] * 2
+        assert [unit.started_at for unit in units] == [NOW, NOW, None, None]
+        assert {unit.owner for unit in units} == {"worker-1"}
+        assert {unit.lease_until for unit in units} == {LEASE_END}
+        assert store.read_units(unit.key for unit in units) == {unit.key: unit for unit in units}
+        assert labels(store.claim(a_claim(9))) == [an_hour(4).label]
+
+    def test_a_claim_ahead_is_as_the_model_says(self, store: Store) -> None:
+        unit = put_unit(store, a_unit(not_before=NOW, reason="handed back"))
+        claim = a_claim(0, owner="box/1/é", ahead=1, quick=frozenset({"site_hourly"}))
+        expected = unit.moved(UnitState.CLAIMED, NOW, owner="box/1/é", lease_until=LEASE_END)
+        assert store.claim(claim) == [expected] == [taken(unit, claim, UnitInput.CLAIM)]
+        assert store.active_units() == [expected]
+        assert store.next_claimable() is None
+        assert [entry.transition for entry in fold_all(store)] == list(expected.transitions)
+
+    def test_without_a_free_slot_units_are_only_claimed_ahead(self, store: Store) -> None:
+        store.save_units([UnitWrite(a_unit(number), None) for number in range(3)])
+        units = store.claim(a_claim(0, ahead=2, quick=frozenset({"site_hourly"})))
+        assert [unit.state for unit in units] == ["claimed", "claimed"]
+        assert labels(units) == [an_hour(0).label, an_hour(1).label]
+
+    def test_only_units_of_quick_processes_are_claimed_ahead(self, store: Store) -> None:
+        for number, process in enumerate("abcabc"):
+            put_unit(store, a_unit(number, process, priority=number == 5))
+        assert store.claim(a_claim(0, ahead=9)) == []
+        units = store.claim(a_claim(1, ahead=9, quick=frozenset({"b", "c"})))
+        assert [unit.process for unit in units] == ["c", "b", "c", "b"]
+        assert [unit.state for unit in units] == ["in_progress", "claimed", "claimed", "claimed"]
+
+    def test_a_claim_ahead_keeps_to_the_processes_that_it_names(self, store: Store) -> None:
+        for process in ("a", "b", "c"):
+            put_unit(store, a_unit(process=process))
+        wish: dict[str, Any] = {"ahead": 9, "quick": frozenset({"b", "c"})}
+        assert store.claim(a_claim(1, processes=frozenset(), **wish)) == []
+        units = store.claim(a_claim(1, processes=frozenset({"a", "b"}), **wish))
+        assert [(unit.process, unit.state) for unit in units] == [
+            ("a", "in_progress"),
+            ("b", "claimed"),
+        ]
+
+    def test_only_first_attempts_are_claimed_ahead(self, store: Store) -> None:
+        put_unit(store, a_unit(0))
+        put_unit(store, a_unit(1, attempt=2, failures=1))
+        put_unit(store, a_unit(2, attempt=2))
+        put_unit(store, a_unit(3))
+        quick = frozenset({"site_hourly"})
+        assert labels(store.claim(a_claim(0, ahead=9, quick=quick))) == [
+            an_hour(0).label,
+            an_hour(3).label,
+        ]
+        assert store.claim(a_claim(0, ahead=9, quick=quick)) == []
+        again = store.claim(a_claim(1, ahead=9, quick=quick))
+        assert [(unit.attempt, unit.state) for unit in again] == [(2, "in_progress")]
+
+    def test_a_claim_ahead_leaves_one_in_back_off(self, store: Store) -> None:
+        put_unit(store, a_unit(0, not_before=NOW + MICROSECOND))
+        put_unit(store, a_unit(1, not_before=NOW))
+        units = store.claim(a_claim(0, ahead=9, quick=frozenset({"site_hourly"})))
+        assert labels(units) == [an_hour(1).label]
+
+    def test_a_unit_claimed_ahead_is_reported_with_its_start(self, store: Store) -> None:
+        put_unit(store, a_unit())
+        [held] = store.claim(a_claim(0, ahead=1, quick=frozenset({"site_hourly"})))
+        fold_all(store)
+        begun = held.moved(UnitState.IN_PROGRESS, NOW, started_at=NOW)
+        done = begun.moved(UnitState.PROCESSED, NOW + MICROSECOND, finished_at=NOW, count=5)
+        assert store.save_units([UnitWrite(done, begun.fence)]) == [Refused(held)]
+        put_unit(store, done, held.fence)
+        assert store.read_units([held.key]) == {held.key: done}
+        assert store.active_units() == []
+        assert [entry.transition for entry in fold_all(store)] == list(done.transitions[-2:])
+        assert store.save_units([UnitWrite(done, held.fence)]) == [Refused(done)]
+
+    def test_a_unit_claimed_ahead_and_lost_is_handed_back_in_its_attempt(
+        self, store: Store
+    ) -> None:
+        put_unit(store, a_unit())
+        wish = a_claim(0, ahead=1, quick=frozenset({"site_hourly"}))
+        [held] = store.claim(wish)
+        put_unit(store, handed_back(held, NOW, "not started"), held.fence)
+        [again] = store.claim(replace(wish, owner="worker-2"))
+        assert (again.attempt, again.owner, again.state) == (1, "worker-2", "claimed")
+        begun = held.moved(UnitState.IN_PROGRESS, NOW, started_at=NOW)
+        late = begun.moved(UnitState.PROCESSED, NOW)
+        assert store.save_units([UnitWrite(late, held.fence)]) == [Refused(again)]
+
     def test_two_handles_never_claim_the_same(
         self, store: Store, open_another: OpenAnother
     ) -> None:
@@ -687,11 +779,14 @@ class StoreContract:
         count, threads = 192, 64
         store.save_units([UnitWrite(a_unit(number), None) for number in range(count)])
         at_once = threading.Barrier(threads)
+        quick = frozenset({"site_hourly"})
 
         def work(number: int) -> list[tuple[str, int]]:
             at_once.wait()
             held = []
-            while units := store.claim(a_claim(2, f"worker-{number}")):
+            ahead = number % 2
+            wish = a_claim(2 - ahead, f"worker-{number}", ahead=ahead, quick=quick)
+            while units := store.claim(wish):
                 held += [(unit.key, unit.attempt) for unit in units]
             return held
 
@@ -699,7 +794,7 @@ class StoreContract:
             held = [each for part in pool.map(work, range(threads)) for each in part]
         assert len(held) == len(set(held)) == count
         stored = store.active_units()
-        assert {unit.state for unit in stored} == {UnitState.IN_PROGRESS}
+        assert {unit.state for unit in stored} <= {UnitState.IN_PROGRESS, UnitState.CLAIMED}
 
     def test_64_threads_insert_a_unit_once(self, store: Store) -> None:
         at_once = threading.Barrier(64)

@@ -23,8 +23,8 @@ from synergy.core.model import (
     Transition,
     Unit,
 )
-from synergy.core.states import JobState, UnitState
-from synergy.stores.rules import start_document, started
+from synergy.core.states import JobState, UnitInput, UnitState
+from synergy.stores.rules import take_document, taken
 
 texts = st.text(max_size=12)
 maybe_texts = st.none() | texts
@@ -226,12 +226,12 @@ def test_a_document_is_one_line_of_json() -> None:
     assert json.loads(text) == {"reason": "a\nb \udcff é", "n": [1, 2.5, None]}
 
 
-@given(units, instants, instants, texts)
+@given(units, instants, instants, texts, st.sampled_from([UnitInput.START, UnitInput.CLAIM]))
 def test_a_claim_on_the_document_is_the_claim_on_the_unit(
-    unit: Unit, now: datetime, until: datetime, owner: str
+    unit: Unit, now: datetime, until: datetime, owner: str, applied: UnitInput
 ) -> None:
     claim = Claim(owner=owner, now=now, lease_until=until, limit=1)
     requested = replace(unit, state=UnitState.REQUESTED)
     document = records.unit_to_document(requested)
-    start_document(document, claim)
-    assert records.unit_from_document(document) == started(requested, claim)
+    take_document(document, claim, applied)
+    assert records.unit_from_document(document) == taken(requested, claim, applied)

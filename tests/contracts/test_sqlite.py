@@ -570,6 +570,7 @@ def plan_of(store: SQLiteStore, query: str, *parameters: Any) -> str:
         (sqlite._ACTIVE_UNITS, (), "units_active"),
         (sqlite._CLAIMABLE, (0, 1), "units_requested"),
         (sqlite._CLAIMABLE_OF, (0, "[]", 1), "units_requested"),
+        (sqlite._CLAIMABLE_AHEAD, (0, "[]", 1), "units_requested"),
         (sqlite._NEXT_CLAIMABLE, (), "units_requested"),
         ("SELECT document FROM requests WHERE state = 'filed' ORDER BY arrival", (),
          "requests_open"),
