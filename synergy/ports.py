@@ -120,11 +120,12 @@ class Store(Protocol):
 
     # the feed: transitions move from the documents into a numbered stream
 
-    def fold(self, limit: int) -> list[FeedEntry]:
-        """Number the pending transitions of up to `limit` documents and return them.
+    def fold(self, limit: int) -> int:
+        """Number the pending transitions of up to `limit` documents, so that `feed` has them.
 
-        Idempotent by (document, version): a transition gets one number, also when two schedulers
-        fold at once or one dies in between.  Entries of one document keep their order.
+        Returns how many it were; 0 when nothing was pending.  Idempotent by (document, version):
+        a transition gets one number, also when two schedulers fold at once or one dies in
+        between.  Entries of one document keep their order.
         """
         ...
 

@@ -117,7 +117,8 @@ SELECT max(coalesce((SELECT max(seq) FROM feed), 0), value) FROM marks WHERE nam
 """
 _TELL = "INSERT INTO feed VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _FOLDED = "SELECT value FROM marks WHERE name = 'folded'"
-_FOLD = "UPDATE marks SET value = ? WHERE name = 'folded'"
+_PENDING = f"SELECT ({_LAST_SEQ}) - ({_FOLDED})"
+_FOLD = "UPDATE marks SET value = value + ? WHERE name = 'folded'"
 
 #: A row of the table ``feed``.
 _Row = tuple[int, str, str, str, str, int, int, str]
@@ -400,28 +401,15 @@ class SQLiteStore:
 
     # the feed
 
-    def fold(self, limit: int) -> list[FeedEntry]:
-        """Publish the entries of up to so many documents."""
+    def fold(self, limit: int) -> int:
+        """Publish so many entries, which are of so many documents at most."""
         with self._database.reading() as connection:
-            folded = connection.execute(_FOLDED).fetchone()[0]
-            if not connection.execute(
-                "SELECT EXISTS (SELECT 1 FROM feed WHERE seq > ?)", (folded,)
-            ).fetchone()[0]:
-                return []
+            if not connection.execute(_PENDING).fetchone()[0]:
+                return 0
         with self._database.writing() as connection:
-            folded = connection.execute(_FOLDED).fetchone()[0]
-            rows: list[_Row] = []
-            documents: set[tuple[str, str]] = set()
-            cursor = connection.execute("SELECT * FROM feed WHERE seq > ? ORDER BY seq", (folded,))
-            for row in cursor:
-                documents.add((row[1], row[2]))
-                if len(documents) > limit:
-                    break
-                rows.append(row)
-            cursor.close()  # an open reader would keep the transaction from ending
-            if rows:
-                connection.execute(_FOLD, (rows[-1][0],))
-        return _entries(rows)
+            count = min(max(0, limit), int(connection.execute(_PENDING).fetchone()[0]))
+            connection.execute(_FOLD, (count,))
+        return count
 
     def feed(self, after: int, limit: int) -> list[FeedEntry]:
         """Published entries, ascending."""
