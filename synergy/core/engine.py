@@ -101,7 +101,8 @@ class Engine:
         self._queued: set[Key] = set()
         self._out: dict[str, set[datetime]] = {}
         self._due: dict[str, Interval | None] = {}
-        self._behind: set[str] = set()
+        #: Processes whose calendar is to be followed; a dict, as its order must not be chance.
+        self._behind: dict[str, None] = {}
         self._timers: list[tuple[datetime, int, str, tuple[object, ...]]] = []
         self._timed: dict[tuple[object, ...], datetime] = {}
         self._ticket = count()
@@ -175,7 +176,7 @@ class Engine:
         for name, process in self.catalog.processes.items():
             start, _ = self.catalog.spans[name]
             self._due[name] = process.calendar.starting_at(start)
-            self._behind.add(name)
+            self._behind[name] = None
             if process.open_ended:
                 self._open(name, max(now - process.lag, start), now)
         for name in self.catalog.freeruns:
@@ -592,7 +593,7 @@ class Engine:
             del self._timed[kind, *payload]
             match kind, payload:
                 case "due", (str(name),):
-                    self._behind.add(name)
+                    self._behind[name] = None
                 case "open", (str(name), datetime() as start):
                     self._open(name, start, now)
                 case "consider", (str(name), Interval() as interval):
@@ -662,9 +663,9 @@ class Engine:
                 interval = None
         self._due[name] = interval
         if interval is None:
-            self._behind.discard(name)
+            self._behind.pop(name, None)
         elif process.due(interval) > now:
-            self._behind.discard(name)
+            self._behind.pop(name, None)
             self._timer(process.due(interval), "due", name)
 
     # freeruns
