@@ -56,7 +56,7 @@ def open_project(folder: Path, store: str | None = None) -> Project:
         BadInput: naming every setting that cannot be used.
     """
     folder = folder.resolve()
-    if str(folder) not in sys.path:
+    if sys.path[:1] != [str(folder)]:  # before any other project's modules of the same names
         sys.path.insert(0, str(folder))
     module = _module(folder, "settings", optional=True)
     values = {name: _setting(module, name, default) for name, default in DEFAULTS.items()}
