@@ -25,6 +25,7 @@ from synergy.cli import EXIT_CODES, VERBS, parser_of  # noqa: E402
 from synergy.core import building, context, states  # noqa: E402
 from synergy.core.intervals import Calendar, Granularity  # noqa: E402
 from synergy.core.states import JOB_MACHINES, UNIT_MACHINE, JobState, UnitState  # noqa: E402
+from synergy.schemas import schema  # noqa: E402
 from synergy.worker import work  # noqa: E402
 from synergy.worker.calls import environment_of  # noqa: E402
 
@@ -239,6 +240,34 @@ def granularities() -> str:
     return table(["function", "label", "grouping", "label of a group"], rows)
 
 
+# scenarios
+
+
+def scenario_parts() -> str:
+    """All that a scenario may say, object by object."""
+    whole = schema("scenario")
+    parts = [_object("A scenario", whole)]
+    for name, part in whole["properties"].items():
+        described = part.get("items", part)
+        if "properties" in described:
+            title = f"Each of `{name}`" if "items" in part else f"`{name}`"
+            parts.append(_object(title, described))
+    return "\n\n".join(parts)
+
+
+def _object(title: str, described: Mapping[str, Any]) -> str:
+    rows = []
+    for name, part in described["properties"].items():
+        # What is not described is an option of processes as in a context.
+        meaning = [part.get("description") or OPTIONS[name]]
+        if name in described.get("required", ()):
+            meaning.insert(0, "**needed**")
+        if "enum" in part:
+            meaning.append("one of " + ", ".join(f"`{value}`" for value in part["enum"]))
+        rows.append([f"`{name}`", "; ".join(meaning)])
+    return f"## {title}\n\n{table(['', 'meaning'], rows)}"
+
+
 # settings
 
 
@@ -433,7 +462,7 @@ def _markdown(text: str) -> str:
 def _parts() -> Iterator[tuple[str, Callable[[], str]]]:
     for made in (
         verbs, exit_codes, tree_options, process_options, freerun_options, program_options,
-        granularities, settings, job_states, unit_states, inputs, machine_tables,
+        granularities, scenario_parts, settings, job_states, unit_states, inputs, machine_tables,
         diagram_discrete, diagram_continuous, diagram_unit, work_fields, worker_answers,
         environment,
     ):  # fmt: skip

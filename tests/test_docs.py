@@ -5,7 +5,7 @@ begins with ``<!-- page: clone -->``: beside one, as in the clone):
 
 * ``console run``: every line after ``$`` is run; what stands below it is what it prints, where
   ``…`` is any text, and alone on a line any lines.  What only looks is repeated until it fits.
-* ``python file=PATH``: the file is written.
+* ``python file=PATH``, ``json file=PATH``: the file is written.
 * ``python run``: is run.  All other ``python`` must at least parse.
 """
 
@@ -172,7 +172,7 @@ class Reader:
             case ["python", "run"]:
                 done = self.run([sys.executable, "-c", fence.text])
                 assert done.returncode == 0, f"{self.page.name}:{fence.line}\n{done.stdout}"
-            case ["python", named] if named.startswith("file="):
+            case ["python" | "json", named] if named.startswith("file="):
                 path = self.folder / named.removeprefix("file=")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(fence.text, "utf-8")

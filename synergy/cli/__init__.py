@@ -32,6 +32,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "skip": ("requests", "give intervals up, with their children and dependents"),
     "trigger": ("requests", "fire a freerun now, or end a back-off or pause"),
     "log": ("log", "print the output of an attempt, the latest one by default"),
+    "simulate": ("simulate", "play a scenario, or this project's timetable, on a virtual clock"),
     "db": ("db", "care of the store: db migrate [--dry-run]"),
     "bench": ("bench", "measure what synergy costs on this machine"),
     "init": ("init", "make a new project with one process and its test"),
@@ -143,15 +144,19 @@ def _verb_first(arguments: list[str]) -> list[str]:
 
 
 def _project(folder: Path, args: argparse.Namespace) -> Project:
-    """The project here; `init` needs none, and a store that is named needs none to be read."""
+    """The project here, or in the folder `dir` of a verb that names one.
+
+    Some verbs need none, and a store that is named needs none to be read.
+    """
     named = args.store or os.environ.get("SYNERGY_STORE")
     here = any((folder / name).exists() for name in ("context.py", "settings.py"))
-    if not (here or named or args.verb == "init"):
+    if not (here or named or args.verb in ("init", "simulate")):
         raise BadInput(
             f"{folder.resolve()} is not a project: it has no context.py. "
             f"Go to a folder that has one, or make one: {command('init DIR')}"
         )
-    return open_project(Path(args.dir) if args.verb == "init" else folder, args.store)
+    named_folder: str | None = getattr(args, "dir", None)
+    return open_project(folder if named_folder is None else Path(named_folder), args.store)
 
 
 def _own_verbs(folder: Path) -> Mapping[str, str]:
