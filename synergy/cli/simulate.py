@@ -13,7 +13,7 @@ from synergy.cli.naming import interval_named, process_named
 from synergy.cli.output import Output, Styled, command, instant
 from synergy.core.building import CatalogError, build
 from synergy.core.catalog import Catalog
-from synergy.core.model import FeedEntry, Unit
+from synergy.core.model import FeedEntry, Request, Unit
 from synergy.core.states import JobState, UnitState
 from synergy.errors import BadInput, SynergyError
 from synergy.project import Project, load_context
@@ -70,6 +70,11 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
         _print_lines(play)
     else:
         _tell(play, zone, output)
+    for request in play.answers():
+        if request.state == "refused":
+            output.note(f"{_asked(request, play.catalog)} was refused: {request.answer['why']}")
+        elif not request.answer.get("touched"):
+            output.note(f"{_asked(request, play.catalog)} changed nothing")
     return SynergyError.exit_code if play.summary().violations else 0
 
 
@@ -287,6 +292,13 @@ def _clock(when: datetime, info: ZoneInfo) -> str:
     if local.utcoffset() != local.replace(fold=1 - local.fold).utcoffset():
         text += f"{local:%z}"
     return text
+
+
+def _asked(request: Request, catalog: Catalog) -> str:
+    calendar = catalog.processes[request.process].calendar
+    labels = " ".join(calendar.starting_at(start).label for start in request.starts)
+    at = instant(request.filed_at)
+    return f"request {request.id} ({request.action} {request.process} {labels} at {at})"
 
 
 # options

@@ -162,7 +162,8 @@ class Play:
         self._states: dict[str, str] = {}
         self._units: set[str] = set()
         self._attempts = 0
-        for request in requests:
+        self._requests = tuple(requests)
+        for request in self._requests:
             self._comes(request.filed_at, request)
         self.scheduler = Scheduler(
             Setting(
@@ -200,6 +201,11 @@ class Play:
             attempts=self._attempts,
             violations=len(self._checker.violations) if self._checker is not None else 0,
         )
+
+    def answers(self) -> list[Request]:
+        """The requests that were filed so far, as answered."""
+        found = (self.store.read_request(request.id) for request in self._requests)
+        return [request for request in found if request is not None]
 
     def held(self) -> Iterator[Held]:
         """The jobs that are due by now and not over, oldest first in each process."""

@@ -132,6 +132,16 @@ def test_the_story_ends_with_what_waits_and_why(simulate: Simulate) -> None:
     ]
 
 
+def test_a_request_that_changes_nothing_is_told_of(simulate: Simulate) -> None:
+    early = {**SCENARIO["requests"][0], "at": SCENARIO["clock"], "action": "reprocess"}
+    code, out, err = simulate({**SCENARIO, "requests": [early, *SCENARIO["requests"]]}, "--json")
+    assert code == 0
+    assert err == (
+        "request r1 (reprocess hour 2026-10-25T07 at 2026-10-24T22:00:00Z) changed nothing\n"
+    )
+    assert json.loads(out.splitlines()[-1])["jobs"]["skipped"] == 1
+
+
 def test_a_story_of_nothing(simulate: Simulate) -> None:
     code, out, _ = simulate({**SCENARIO, "until": SCENARIO["clock"], "requests": []})
     assert (code, out.splitlines()[0]) == (
