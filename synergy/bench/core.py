@@ -318,8 +318,8 @@ class History:
         store.save_jobs(jobs)
         store.save_units(units)
         through = 0
-        while entries := store.fold(10_000):
-            through = entries[-1].seq
+        while folded := store.fold(10_000):
+            through += folded
         store.save_ledgers(
             [LedgerRecord(name, through, ledger.content()) for name, ledger in ledgers.items()]
         )

@@ -16,8 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
-from threading import Lock
-from typing import Any, Protocol
 
 from synergy.core.catalog import Catalog
 from synergy.core.intervals import Interval
@@ -35,11 +33,11 @@ from synergy.core.model import (
 from synergy.core.readiness import Waiting, judge
 from synergy.core.recovery import LEASE, RENEWAL
 from synergy.core.states import JobState, UnitState
-from synergy.ports import Store
 from synergy.scheduler.loop import Scheduler, Setting
-from synergy.stores import open_store
+from synergy.scheduler.sources import SourcesAtOnce
 from synergy.stores.bell import MemoryBell
 from synergy.testing.clock import VirtualClock
+from synergy.testing.invariants import CheckedStore
 from synergy.worker.outcomes import Outcome, Verdict, failed, limit_reason, unit_after
 
 #: Units claimed, documents folded and feed entries read in one go.
@@ -69,14 +67,6 @@ class Crew:
     slots: int | None = None
     #: Only these processes; None for all.
     processes: frozenset[str] | None = None
-
-
-class Checker(Protocol):
-    """Watches the store while it plays; see `Play`."""
-
-    @property
-    def violations(self) -> Sequence[Any]:
-        """What it found that must not be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +113,7 @@ class _Bell(MemoryBell):
 class Play:
     """One play, from an instant until another; see `run`.
 
-    `store` is one of its own, empty at first; `checker` may be what is wrapped around it.
+    Every write is checked against the promise as it is applied (`invariants`).
     """
 
     def __init__(
@@ -135,12 +125,10 @@ class Play:
         *,
         requests: Iterable[Request] = (),
         crews: Sequence[Crew] = (Crew(),),
-        store: Store | None = None,
-        checker: Checker | None = None,
     ) -> None:
         self.catalog = catalog
         self.until = until
-        self.store = store or open_store("memory://")
+        self.store = CheckedStore(catalog)
         self.clock = VirtualClock(begin)
         self._plot = plot
         self._crews = crews
@@ -149,15 +137,11 @@ class Play:
         self._bell = _Bell()
         #: Whether the last claim left units behind for want of slots, so far as is known.
         self._full = False
-        self._checker = checker
         self._order = count()
         #: What is going to happen: an attempt ends, a crew's slot is free again, a request is
         #: filed, or nothing but that somebody must look.
         self._coming: list[tuple[datetime, int, _Attempt | int | Request | None]] = []
         self._running: dict[str, _Attempt] = {}
-        self._measures = any(process.measured for process in catalog.processes.values())
-        #: Held while the scheduler is at work, so that its measuring thread answers only after.
-        self._gate = Lock()
         self._position = 0
         self._states: dict[str, str] = {}
         self._units: set[str] = set()
@@ -172,23 +156,22 @@ class Play:
                 clock=self.clock,
                 catalog=catalog,
                 owner="play",
-                measure=self._measured,
+                sources=SourcesAtOnce(self._measured),
             )
         )
 
     def run(self) -> Iterator[Sequence[FeedEntry]]:
         """Play it; the transitions of jobs and units, in order, in batches as they come."""
-        with self._gate:
-            self.scheduler.load()
-            self._bell.rung = True
-            yield from self._turn(self.clock.now())
-            while (now := self._next()) is not None and now <= self.until:
-                self.clock.set(now)
-                self._happen(now)
-                yield from self._turn(now)
-            self.clock.set(self.until)
-            self._settle(self.until)
-            yield from self._news(self.until)
+        self.scheduler.load()
+        self._bell.rung = True
+        yield from self._turn(self.clock.now())
+        while (now := self._next()) is not None and now <= self.until:
+            self.clock.set(now)
+            self._happen(now)
+            yield from self._turn(now)
+        self.clock.set(self.until)
+        self._settle(self.until)
+        yield from self._news(self.until)
 
     def summary(self) -> Summary:
         """What there was so far."""
@@ -199,7 +182,7 @@ class Play:
             jobs={state.value: counted[state.value] for state in JobState if counted[state.value]},
             units=len(self._units.union(unit.key for unit in self.store.active_units())),
             attempts=self._attempts,
-            violations=len(self._checker.violations) if self._checker is not None else 0,
+            violations=len(self.store.violations),
         )
 
     def answers(self) -> list[Request]:
@@ -268,13 +251,8 @@ class Play:
 
     def _settle(self, now: datetime) -> None:
         scheduler = self.scheduler
-        while True:
-            scheduler.once()
-            wake = scheduler.engine.wake_at()
-            if wake is not None and wake <= now:
-                continue
-            if not self._measures or not self._sources_answer():
-                return
+        while scheduler.once() or ((wake := scheduler.engine.wake_at()) and wake <= now):
+            pass
 
     # workers
 
@@ -365,16 +343,8 @@ class Play:
 
     def _measured(self, source: str, interval: Interval) -> tuple[Json, Json]:
         """What a source has: as much of the interval as has passed."""
-        with self._gate:
-            passed = min(interval.end, max(interval.start, self.clock.now()))
-            return interval.start.isoformat(), passed.isoformat()
-
-    def _sources_answer(self) -> bool:
-        self._gate.release()
-        try:
-            return self.scheduler.await_sources()
-        finally:
-            self._gate.acquire()
+        passed = min(interval.end, max(interval.start, self.clock.now()))
+        return interval.start.isoformat(), passed.isoformat()
 
     # the timetable
 
