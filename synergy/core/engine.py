@@ -495,12 +495,13 @@ class Engine:
     def _watch(self, unit: Unit, now: datetime) -> None:
         """Look at its lease again when that ends, or at its wait where no right clock has set it.
 
-        An end of a lease that no right clock can have meant is no reason to wait for it, nor to
-        act at once: a lease that stays as it is for the length of a lease has run out (I15).
+        Where clocks differ, an end in the past is no reason to act at once, nor one in the far
+        future to wait for it: a lease that stays as it is has run out (I15).
         """
         if unit.lease_until is not None:
-            plausible = now < unit.lease_until <= now + 2 * recovery.LEASE
-            until = unit.lease_until if plausible else now + recovery.LEASE
+            until = min(unit.lease_until, now + recovery.LONGEST_LEASE)
+            if until <= now:
+                until = now + recovery.LEASE
             self._timer(until, "lease", unit.key, unit.lease_until)
         elif unit.not_before is not None and unit.not_before > now + 2 * recovery.LONGEST_WAIT:
             hurried = unit.moved(

@@ -12,6 +12,9 @@ from synergy.core.states import UnitInput, UnitState, next_unit_state
 
 #: A lease not renewed for so long is lost (RELIABILITY §1: 15 s on an unsupervised box).
 LEASE = timedelta(seconds=15)
+#: Nobody holds a unit for longer without renewing.  A lease that ends later was written by a wrong
+#: clock.
+LONGEST_LEASE = timedelta(hours=1)
 #: Workers renew three times within a lease.
 RENEWAL = timedelta(seconds=5)
 #: A worker that could not renew stops its command this long before the lease ends, so that

@@ -31,7 +31,7 @@ from synergy.core.model import (
     UnitWrite,
 )
 from synergy.core.readiness import Waiting, judge
-from synergy.core.recovery import LEASE, RENEWAL
+from synergy.core.recovery import LEASE, LONGEST_LEASE, RENEWAL
 from synergy.core.states import JobState, UnitState
 from synergy.scheduler.loop import Scheduler, Setting
 from synergy.scheduler.sources import SourcesAtOnce
@@ -96,6 +96,15 @@ class _Attempt:
     crew: int
     ends: datetime
     outcome: Outcome | None
+    #: When its lease runs out in the end.
+    leased: datetime
+
+
+@dataclass(slots=True)
+class _Renewing:
+    """An attempt lasts longer than a lease may."""
+
+    attempt: _Attempt
 
 
 class _Bell(MemoryBell):
@@ -140,7 +149,7 @@ class Play:
         self._order = count()
         #: What is going to happen: an attempt ends, a crew's slot is free again, a request is
         #: filed, or nothing but that somebody must look.
-        self._coming: list[tuple[datetime, int, _Attempt | int | Request | None]] = []
+        self._coming: list[tuple[datetime, int, _Attempt | _Renewing | int | Request | None]] = []
         self._running: dict[str, _Attempt] = {}
         self._position = 0
         self._states: dict[str, str] = {}
@@ -214,7 +223,7 @@ class Play:
             wake = self._coming[0][0]
         return None if wake is None else max(wake, self.clock.now())
 
-    def _comes(self, when: datetime, what: _Attempt | int | Request | None) -> None:
+    def _comes(self, when: datetime, what: _Attempt | _Renewing | int | Request | None) -> None:
         heapq.heappush(self._coming, (when, next(self._order), what))
 
     def _happen(self, now: datetime) -> None:
@@ -229,6 +238,8 @@ class Play:
                     self.store.file_request(request)
                 case int(crew):
                     self._release(crew)
+                case _Renewing(attempt):
+                    self._renew(attempt, now)
                 case None:
                     self._bell.rung = True
         if ended:
@@ -240,6 +251,7 @@ class Play:
         if self._bell.rung:
             self._bell.rung = False
             self._claim(now)
+            self._settle(now)  # so that it watches the leases
         return self._news(now)
 
     def _news(self, now: datetime) -> Iterator[Sequence[FeedEntry]]:
@@ -271,18 +283,15 @@ class Play:
                 units = self.store.claim(claim)
                 if free is not None:
                     self._free[number] = free - len(units)
-                renewals = [self._start(unit, number, now) for unit in units]
-                self.store.renew([renewal for renewal in renewals if renewal is not None])
+                for unit in units:
+                    self._start(unit, number, now)
                 if len(units) < claim.limit:
                     break
             else:
                 self._full = True
 
-    def _start(self, unit: Unit, crew: int, now: datetime) -> Renewal | None:
-        """Begin an attempt; its last renewal, made now, if it needs one.
-
-        That a worker renews every few seconds shows only in when the lease runs out in the end.
-        """
+    def _start(self, unit: Unit, crew: int, now: datetime) -> None:
+        """Begin an attempt."""
         self._attempts += 1
         ending = self._plot(unit)
         limit = unit.task.time_limit
@@ -290,18 +299,27 @@ class Play:
             ending = Ending(duration=limit, outcome=failed(limit_reason(limit)))
         ends = now + ending.duration
         renewed = now + max(-(-ending.duration // RENEWAL) - 1, 0) * RENEWAL
-        attempt = _Attempt(unit, crew, ends, ending.outcome)
+        attempt = _Attempt(unit, crew, ends, ending.outcome, renewed + LEASE)
         self._running[unit.key] = attempt
         if ending.outcome is None:
             # Whoever replaces the worker comes when it is missed.
-            attempt.ends = renewed + LEASE
+            attempt.ends = attempt.leased
         self._comes(attempt.ends, attempt)
-        if attempt.ends < now + LEASE or renewed == now:
-            return None
-        assert unit.owner is not None
-        return Renewal(
-            key=unit.key, attempt=unit.attempt, owner=unit.owner, lease_until=renewed + LEASE
-        )
+        if attempt.ends >= now + LEASE and renewed > now:
+            self._renew(attempt, now)
+
+    def _renew(self, attempt: _Attempt, now: datetime) -> None:
+        """All renewals of the time to come in one, as far as a lease may reach.
+
+        That a worker renews every few seconds shows only in when the lease runs out in the end.
+        """
+        unit, until = attempt.unit, min(attempt.leased, now + LONGEST_LEASE)
+        if self._running.get(unit.key) is attempt and unit.owner is not None:
+            self.store.renew(
+                [Renewal(key=unit.key, attempt=unit.attempt, owner=unit.owner, lease_until=until)]
+            )
+            if until < attempt.leased:
+                self._comes(until - LEASE, _Renewing(attempt))
 
     def _report(self, ended: Iterable[_Attempt], now: datetime) -> None:
         writes = []

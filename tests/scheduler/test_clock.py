@@ -144,17 +144,22 @@ def test_a_freerun_fires_on_when_a_scheduler_starts_after_the_clock_was_a_year_a
     assert [unit.interval.label for unit in stage.claim(only="f")] == ["2026-11-19T07:00:00Z"]
 
 
-@pytest.mark.parametrize("years", [-10, 10])
-def test_a_lease_that_a_wrong_clock_wrote_is_lost_when_it_stays_as_it_is(years: int) -> None:
+@pytest.mark.parametrize(
+    ("years", "lost_after"), [(-10, recovery.LEASE), (10, recovery.LONGEST_LEASE)]
+)
+def test_a_lease_that_a_wrong_clock_wrote_is_lost_when_it_stays_as_it_is(
+    years: int, lost_after: timedelta
+) -> None:
     stage = Stage(days_of_hours(), at="2026-11-19T06:15Z")
     wrong = stage.clock.now() + timedelta(days=365 * years)
     (unit,) = stage.store.claim(
         Claim("w", wrong, wrong + recovery.LEASE, 1, processes=frozenset({"h"}))
     )
     stage.settle()
-    stage.advance(seconds=14)
+    end = stage.clock.now() + lost_after
+    stage.until(end - timedelta(seconds=1))
     assert stage.unit(unit.key) == unit
-    stage.advance(seconds=2)
+    stage.until(end)
     lost = stage.unit(unit.key)
     assert lost is not None
     assert (lost.attempt, lost.owner) == (2, None)
