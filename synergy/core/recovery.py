@@ -84,7 +84,27 @@ def handed_back(unit: Unit, now: datetime, reason: str) -> Unit:
 
     A started attempt is numbered on, so that whatever of it may still run is fenced off.
     """
-    started = unit.state is UnitState.IN_PROGRESS
+    return _returned(unit, now, reason, started=unit.state is UnitState.IN_PROGRESS)
+
+
+def after_lost_lease(unit: Unit, now: datetime, how: str = "lease ran out") -> Unit:
+    """The unit after its worker was lost: gone, paused or cut off.
+
+    One that was claimed ahead may have been started, or not: so its attempt is numbered on, which
+    fences off whatever may still run of it and keeps the logs apart, but no failure is counted.
+    Nobody is wronged by that.  A unit that kills its whole worker goes free once, together with
+    the innocent ones that were claimed with it; from its second attempt on it is claimed only
+    when it starts, so that from then on each loss is counted and is its own.
+    """
+    if unit.state is UnitState.CLAIMED:
+        reason = f"its worker {unit.owner}, which may have started it, was lost ({how})"
+        return _returned(unit, now, reason, started=True)
+    return after_failure(
+        unit, now, f"its worker {unit.owner} was lost ({how})", retry_after=timedelta(0)
+    )
+
+
+def _returned(unit: Unit, now: datetime, reason: str, *, started: bool) -> Unit:
     return unit.moved(
         next_unit_state(unit.state, UnitInput.RETURN),
         now,
@@ -94,15 +114,6 @@ def handed_back(unit: Unit, now: datetime, reason: str) -> Unit:
         owner=None,
         lease_until=None,
         progress=None,
-    )
-
-
-def after_lost_lease(unit: Unit, now: datetime, how: str = "lease ran out") -> Unit:
-    """The unit after its worker was lost: gone, paused or cut off."""
-    if unit.state is UnitState.CLAIMED:
-        return handed_back(unit, now, "the worker that held it is gone")
-    return after_failure(
-        unit, now, f"its worker {unit.owner} was lost ({how})", retry_after=timedelta(0)
     )
 
 

@@ -77,7 +77,8 @@ class UnitState(StrEnum):
 
     #: To be worked now, or after a back-off.
     REQUESTED = "requested"
-    #: Held by a worker ahead of its start; losing it keeps the attempt number.
+    #: Held by a worker ahead of its start, perhaps started a moment ago.  Handing it back keeps the
+    #: attempt number; losing it opens the next attempt, and counts no failure.
     CLAIMED = "claimed"
     #: Started; losing it opens the next attempt.
     IN_PROGRESS = "in_progress"

@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 from synergy import programs
 from synergy.capture import Capture
 from synergy.core.model import Unit
-from synergy.records import to_text, unit_to_document
+from synergy.records import Plain, to_text
 from synergy.worker.board import Board, open_page
 from synergy.worker.work import Progress
 
@@ -148,7 +148,7 @@ class Command(Child):
 
 
 class SlotProcess(Child):
-    """The process of a slot: see `synergy.worker.slot` for what passes through its pipes."""
+    """The process of a slot: see `synergy.worker.wire` for what passes through its pipes."""
 
     def __init__(
         self, output: Output, contained: programs.Contained, requests: int, answers: int, page: int
@@ -190,10 +190,9 @@ class SlotProcess(Child):
             for fd in theirs:
                 os.close(fd)
 
-    def send(self, number: int, unit: Unit) -> None:
-        """Have it run an attempt."""
-        request = {"number": number, "unit": {**unit_to_document(unit), "transitions": []}}
-        self._unsent += to_text(request).encode() + b"\n"
+    def send(self, message: Plain) -> None:
+        """Have it do this: a message of `synergy.worker.wire`."""
+        self._unsent += to_text(message).encode() + b"\n"
         self.flush()
 
     def flush(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from synergy.core.model import Unit
 from synergy.core.recovery import LONGEST_WAIT, REASON_LIMIT, after_failure, given_up, handed_back
-from synergy.core.states import UnitInput, next_unit_state
+from synergy.core.states import UnitInput, UnitState, next_unit_state
 from synergy.worker.work import Progress
 
 
@@ -75,6 +75,15 @@ def of_answer(answer: Mapping[str, Any]) -> Outcome:
     return outcome
 
 
+def progress_of(said: Any) -> Progress:
+    """How far a slot says that its attempt was; `ValueError` when it makes no sense."""
+    try:
+        done, total, text = said
+        return float(done), None if total is None else float(total), str(text)
+    except TypeError as error:
+        raise ValueError(f"not the progress of an attempt: {error!r}") from error
+
+
 _SPOKEN = frozenset(
     {Verdict.PROCESSED, Verdict.NOOP, Verdict.RETRY, Verdict.GIVE_UP, Verdict.FAILED}
 )
@@ -104,6 +113,13 @@ def exit_reason(code: int) -> str:
 def limit_reason(limit: timedelta) -> str:
     """``time limit of 30 s exceeded``."""
     return f"time limit of {limit.total_seconds():g} s exceeded"
+
+
+def begun(unit: Unit, at: datetime) -> Unit:
+    """The document of a held unit whose attempt was started at this time."""
+    if unit.state is UnitState.IN_PROGRESS:
+        return unit  # it was, when it was claimed
+    return unit.moved(next_unit_state(unit.state, UnitInput.START), at, started_at=at)
 
 
 def unit_after(

@@ -4,12 +4,21 @@ The shell tells it what happened (`handle(events, now, monotonic)`) and does wha
 (actions); what the store says to an action comes back as an event before the next call.  No IO,
 no clock, no randomness, so every rule below is tested as a table.
 
-*Claim* (D3).  Only as many units as slots are ready, so that a unit starts when it is claimed.
-Each claim has a token of its own; when the store does not answer, the units that carry the token
-are read back, run while their lease is fresh and handed back otherwise.  Claims are made when
+*Claim* (D3).  As many units as slots are free, so that a unit starts when it is claimed.  Each
+claim has a token of its own; when the store does not answer, the units that carry the token are
+read back, run while their lease is fresh and handed back otherwise.  Claims are made when
 somebody rings, when the last claim found as many as it asked for, when the next unit's back-off
 ends, and every 250 ms (`POLL`) as long as something is due, else every second (`IDLE`): who hears
 the bell needs neither.
+
+*Claim ahead* (`synergy.worker.pace`).  Of processes whose units take milliseconds, a window of
+units is claimed with them, ``claimed`` and not started: the pool, from which the slots are given
+handfuls.  The next window is claimed while less than half of the last is left, so that no slot
+waits for the store; but at least every `TURN` the pool runs out, and the unit whose turn it is
+is started, be it quick or not.  A unit that was claimed ahead is reported by one write with two
+transitions, its start and its end.  One that runs longer than `MARK` is marked as started by a
+write of its own, so that the store tells the truth about what runs long, and its loss counts.
+What could not be started within `LINGER` is handed back.
 
 *Lease* (D4).  All held units are renewed together every `renewal`, sooner when there is progress
 to show.  A unit's deadline is the monotonic time *before* its last successful claim or renewal
@@ -20,20 +29,25 @@ over: the attempt is killed and nothing is reported.
 *Report* (D5).  One conditional write on the triple (state, attempt, owner) of the claim.  A report
 that the store could not take is kept and repeated with back-off, and its unit renewed meanwhile;
 the store is the judge of whether it is too late.  A refused report is compared with what stands:
-if that is our own write, whose answer was lost, it was applied; else the attempt was superseded,
-which is counted, and its result dropped.  Its log stays.
+if that is our own write, whose answer was lost, it was applied; if it is still ours and only
+marked, which was not answered either, the report is repeated with the fence as it stands; else
+the attempt was superseded, which is counted, and its result dropped.  Its log stays.
 
-*Stop* (F48).  On the first `Stop` no further unit is claimed and those at work have `grace` to
-finish; then, or at the second `Stop`, they are killed and handed back.  The worker ends when
-nothing is held any more, or with `UNREPORTED` when the store did not answer for `PATIENCE` after
-the grace: then the leases run out by themselves, and nothing is lost.
+*Stop* (F48).  On the first `Stop` no further unit is claimed, those in the pool are handed back,
+and those at work have `grace` to finish; then, or at the second `Stop`, they are killed and handed
+back.  The worker ends when nothing is held any more, or with `UNREPORTED` when the store did not
+answer for `PATIENCE` after the grace: then the leases run out by themselves, and nothing is lost.
 
 *Slots.*  ``down → starting → ready ⇄ busy``, and from each of them down when its process ends.
 A slot that died at its work is replaced at once; one that dies again and again without having
-worked, with back-off.
+worked, with back-off.  Only the unit that it was at is failed by that.  Which one that is, the
+machine knows for certain only of a slot that is `Slow` or has but one unit: so a unit among others
+is not killed for itself before that, which takes milliseconds, and when a slot is killed for
+good, the unit that it may have been at meanwhile is handed back as started.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -41,13 +55,50 @@ from typing import Final
 
 from synergy.core.model import Applied, Claim, Refused, Renewal, Unit, UnitWrite
 from synergy.core.recovery import LEASE, LEASE_MARGIN, RENEWAL
-from synergy.worker.outcomes import Outcome, Verdict, failed, limit_reason, unit_after
+from synergy.core.states import UnitState
+from synergy.worker.messages import (
+    DONE,
+    UNREPORTED,
+    Action,
+    Claimed,
+    ClaimUnits,
+    Ended,
+    Event,
+    Exit,
+    FindClaimed,
+    Kill,
+    LookAhead,
+    NextDue,
+    Progressed,
+    Rang,
+    Renew,
+    Renewed,
+    Report,
+    Reported,
+    Ring,
+    Run,
+    Say,
+    SlotGone,
+    SlotReady,
+    Slow,
+    StartSlot,
+    Stop,
+    Unanswered,
+)
+from synergy.worker.outcomes import Outcome, Verdict, begun, failed, limit_reason, unit_after
+from synergy.worker.pace import Pace
 from synergy.worker.work import Progress
 
 #: Seconds between two looks at the store while something is due that was not for us.
 POLL: Final = 0.25
 #: The same while nothing is due.
 IDLE: Final = 1.0
+#: Seconds after which a unit that was claimed ahead and still runs is marked as started.
+MARK: Final = 0.25
+#: Seconds after which a unit that was claimed ahead and has not been started is handed back.
+LINGER: Final = 0.25
+#: Seconds for which units may be claimed ahead past others, whose turn it is.
+TURN: Final = 0.25
 #: Progress is brought to the store at most so often (seconds).
 PROGRESS_PACE: Final = 1.0
 #: First and longest wait before a store that did not answer is asked again (seconds).
@@ -56,205 +107,6 @@ RETRY_FIRST, RETRY_LONGEST = 0.25, 5.0
 PATIENCE: Final = 5.0
 #: First and longest wait before a slot that keeps dying is started again (seconds).
 RESTART_FIRST, RESTART_LONGEST = 0.1, 30.0
-
-#: Exit codes of the worker program: all handed in; something left for the leases to recover.
-DONE, UNREPORTED = 0, 5
-
-
-# events
-
-
-@dataclass(frozen=True, slots=True)
-class SlotReady:
-    """The slot's process has started and waits for work."""
-
-    slot: int
-
-
-@dataclass(frozen=True, slots=True)
-class SlotGone:
-    """The slot's process and all its descendants have ended, and its attempt's log is closed.
-
-    `outcome` is how its attempt came out, if it had one and said so before.
-    """
-
-    slot: int
-    reason: str
-    outcome: Outcome | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The attempt in the slot is over, nothing of it runs, its log is closed; the slot is free."""
-
-    slot: int
-    outcome: Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Progressed:
-    """The attempt in the slot said how far it is."""
-
-    slot: int
-    progress: Progress
-
-
-@dataclass(frozen=True, slots=True)
-class Rang:
-    """Somebody rang the workers' bell: there may be units."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """The worker shall end (SIGTERM, SIGINT); the second time, at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """The store's answer to `ClaimUnits`, and to `FindClaimed`."""
-
-    units: Sequence[Unit]
-
-
-@dataclass(frozen=True, slots=True)
-class NextDue:
-    """The store's answer to `LookAhead`."""
-
-    at: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Renewed:
-    """The store's answer to `Renew`."""
-
-    answers: Sequence[bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Reported:
-    """The store's answer to `Report`."""
-
-    answers: Sequence[Applied | Refused[Unit]]
-
-
-@dataclass(frozen=True, slots=True)
-class Unanswered:
-    """The store did not answer the action: whether it was done is not known."""
-
-    action: "Action"
-    reason: str
-
-
-Event = (
-    SlotReady
-    | SlotGone
-    | Ended
-    | Progressed
-    | Rang
-    | Stop
-    | Claimed
-    | NextDue
-    | Renewed
-    | Reported
-    | Unanswered
-)
-
-
-# actions
-
-
-@dataclass(frozen=True, slots=True)
-class StartSlot:
-    """Start the slot's process; answered by `SlotReady` or `SlotGone`."""
-
-    slot: int
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Run the unit's attempt in the slot; answered by `Ended` or `SlotGone`."""
-
-    slot: int
-    unit: Unit
-
-
-@dataclass(frozen=True, slots=True)
-class Kill:
-    """Kill what runs in the slot, with all its descendants; answered by `Ended` or `SlotGone`."""
-
-    slot: int
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimUnits:
-    """Claim in the store."""
-
-    claim: Claim
-
-
-@dataclass(frozen=True, slots=True)
-class FindClaimed:
-    """Read the active units back that carry this owner's token."""
-
-    owner: str
-
-
-@dataclass(frozen=True, slots=True)
-class LookAhead:
-    """Ask the store when the next unit is due."""
-
-
-@dataclass(frozen=True, slots=True)
-class Renew:
-    """Renew in the store."""
-
-    renewals: tuple[Renewal, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Write in the store."""
-
-    writes: tuple[UnitWrite, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ring:
-    """Ring the bell of "scheduler" or "worker"."""
-
-    role: str
-
-
-@dataclass(frozen=True, slots=True)
-class Say:
-    """One line for the worker's own log."""
-
-    action: str
-    text: str
-    key: str = ""
-    warning: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """End with this exit code."""
-
-    code: int
-
-
-Action = (
-    StartSlot
-    | Run
-    | Kill
-    | ClaimUnits
-    | FindClaimed
-    | LookAhead
-    | Renew
-    | Report
-    | Ring
-    | Say
-    | Exit
-)
 
 
 # state
@@ -273,30 +125,55 @@ class SlotState(Enum):
     BUSY = "busy"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Held:
     """A unit that we claimed and have not handed in yet."""
 
+    #: As it stands in the store, for all that we know: its fence is what a write must name.
     unit: Unit
+    #: When it was claimed: no transition of its is told to be earlier.
+    claimed_at: datetime
+    #: Monotonic time at which the claim was answered.
+    since: float
     #: Monotonic time at which it must have stopped, unless it is renewed before.
     deadline: float
+    #: Monotonic time at which it was started; an estimate while it runs.
+    began: float | None = None
     #: Monotonic time at which its time limit ends.
     limit: float | None = None
     progress: Progress | None = None
     shown: Progress | None = None
-    #: Why it was killed, once it was: this decides what becomes of it.
+    #: Why it is to be killed, or was: this decides what becomes of it.
     cause: Outcome | None = None
+    #: How it came out, and when, once it is over.
+    outcome: Outcome | None = None
+    ended_at: datetime | None = None
     #: What we want the store to write, once it is over.
     report: UnitWrite | None = None
+
+    @property
+    def ahead(self) -> bool:
+        """Whether the store does not know it to be started."""
+        return self.unit.state is UnitState.CLAIMED
 
 
 @dataclass(slots=True)
 class _Slot:
     state: SlotState = SlotState.DOWN
-    held: _Held | None = None
+    #: What it was given; the first one runs.
+    queue: deque[_Held] = field(default_factory=deque)
+    #: Whether it will start none of the others by itself.
+    slow: bool = False
+    #: Whether it was told to be killed.
+    killed: bool = False
     #: Ends of its process without an attempt in between.
     deaths: int = 0
     restart: float = float("-inf")
+
+    @property
+    def certain(self) -> bool:
+        """Whether it runs the first of its units, and no other unless we say so."""
+        return self.slow or len(self.queue) == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -342,21 +219,31 @@ class WorkerProtocol:
         self._grace = grace.total_seconds()
         self._processes = None if processes is None else frozenset(processes)
         self._slots = [_Slot() for _ in range(slots)]
+        #: Claimed ahead and not given to a slot; the oldest first.
+        self._pool: deque[_Held] = deque()
         self._over: list[_Held] = []
         self._out: list[Action] = []
         self._now = datetime.min
         self._time = 0.0
+        self._pace = Pace()
         # claims
         self._claims = 0
         self._claiming: _Claiming | None = None
         self._unsure = False
         self._look_at = float("-inf")
         self._looking = False
+        #: Whether the last claim found fewer units to take ahead than it asked for.
+        self._dry = False
+        self._turn_at = float("-inf")
         # renewals and reports
         self._renewing: tuple[Renewal, ...] = ()
         self._renewed_at = float("-inf")
         self._renew_retry = float("-inf")
-        self._reporting: list[_Held] = []
+        #: No held unit's deadline is earlier; looked up anew when it would matter.
+        self._first_deadline = float("inf")
+        self._reporting: list[tuple[_Held, UnitWrite]] = []
+        #: Quick attempts that ended well, told together: how many, the first and the last.
+        self._well: list[str] = []
         # the store's silence
         self._silences = 0
         self._retry_at = float("-inf")
@@ -383,8 +270,8 @@ class WorkerProtocol:
 
     def stop_at(self, slot: int) -> float | None:
         """The monotonic time by which the attempt in the slot must not run any more."""
-        held = self._slots[slot].held
-        return None if held is None else held.deadline
+        queue = self._slots[slot].queue
+        return queue[0].deadline if queue else None
 
     def wake_at(self) -> float:
         """The monotonic time at which it wants to be called, whatever happens; maybe past."""
@@ -407,8 +294,10 @@ class WorkerProtocol:
                 self._slot_ready(self._slots[slot])
             case SlotGone(slot, reason, outcome):
                 self._slot_gone(slot, reason, outcome)
-            case Ended(slot, outcome):
-                self._ended(self._slots[slot], outcome)
+            case Ended(slot, outcome, began, ended):
+                self._ended(self._slots[slot], outcome, began, ended)
+            case Slow(slot):
+                self._slow(self._slots[slot])
             case Progressed(slot, progress):
                 self._progressed(self._slots[slot], progress)
             case Rang():
@@ -432,6 +321,7 @@ class WorkerProtocol:
         if self._exited:
             return
         self._enforce()
+        self._fill()
         self._hand_in()
         self._renew()
         self._start_slots()
@@ -448,57 +338,123 @@ class WorkerProtocol:
 
     def _slot_gone(self, index: int, reason: str, outcome: Outcome | None) -> None:
         slot = self._slots[index]
-        if slot.held is not None:
-            self._ended(slot, outcome or failed(f"its slot ended: {reason}"))
+        if slot.queue:
+            held = slot.queue.popleft()
+            self._pace.forget(held.unit.process)
+            if outcome is None and slot.killed:
+                outcome = Outcome(Verdict.HANDED_BACK, "its slot was killed")
+            self._over_with(held, outcome or failed(f"its slot ended: {reason}"), self._time)
+            self._take_back(slot)
             slot.deaths = 0
         else:
             slot.deaths += 1
             self._say("slot_gone", f"slot {index} ended without work: {reason}", warning=True)
-        slot.state = SlotState.DOWN
+        slot.state, slot.slow, slot.killed = SlotState.DOWN, False, False
         slot.restart = self._time + _restart_wait(slot.deaths)
 
-    def _ended(self, slot: _Slot, outcome: Outcome) -> None:
-        held, slot.held = slot.held, None
-        slot.state, slot.deaths = SlotState.READY, 0
-        if held is None:
-            return
+    def _slow(self, slot: _Slot) -> None:
+        slot.slow = True
+        if slot.queue:
+            held = slot.queue.popleft()
+            self._take_back(slot)
+            slot.queue.append(held)
+
+    def _take_back(self, slot: _Slot) -> None:
+        """What the slot has not started is to be run by whoever is free."""
+        for held in slot.queue:
+            held.began = held.limit = None
+        self._pool.extendleft(reversed(slot.queue))
+        slot.queue.clear()
+
+    def _ended(
+        self, slot: _Slot, outcome: Outcome, began: float | None, ended: float | None
+    ) -> None:
+        slot.deaths, slot.slow = 0, False
+        ended = self._time if ended is None else min(ended, self._time)
+        if slot.queue:
+            held = slot.queue.popleft()
+            if began is not None:
+                held.began = min(began, ended)
+            assert held.began is not None
+            if not held.unit.task.command:
+                self._pace.note(held.unit.process, ended - held.began)
+            self._over_with(held, outcome, ended)
+        if slot.queue:
+            self._start(slot.queue[0], ended)
+        else:
+            slot.state, slot.killed = SlotState.READY, False
+
+    def _start(self, held: _Held, at: float) -> None:
+        held.began = at
+        if (limit := held.unit.task.time_limit) is not None:
+            held.limit = at + limit.total_seconds()
+
+    def _over_with(self, held: _Held, outcome: Outcome, ended: float) -> None:
+        """Its attempt is over, or will not be made: have it reported."""
         outcome = held.cause or outcome
-        ended = self.counts.ended
-        ended[outcome.verdict.value] = ended.get(outcome.verdict.value, 0) + 1
-        if outcome.verdict is Verdict.SUPERSEDED:
+        verdict = outcome.verdict
+        if held.began is not None:
+            self.counts.ended[verdict.value] = self.counts.ended.get(verdict.value, 0) + 1
+        if verdict is Verdict.SUPERSEDED:
             self._superseded(held, outcome.reason)
             return
-        after = unit_after(held.unit, outcome, self._now, held.progress)
-        held.report = UnitWrite(after, held.unit.fence)
+        held.outcome, held.ended_at = outcome, self._wall(held, ended)
+        held.report = self._report_of(held)
         self._over.append(held)
+        if held.began is None:
+            return
+        if held.ahead and verdict in (Verdict.PROCESSED, Verdict.NOOP):
+            self._well.append(held.unit.key)
+            return
         self._say(
             "attempt_ended",
-            f"attempt {held.unit.attempt} {outcome.verdict.value}"
+            f"attempt {held.unit.attempt} {verdict.value}"
             + (f": {_headline(outcome.reason)}" if outcome.reason else ""),
             held.unit.key,
-            warning=outcome.verdict is Verdict.FAILED,
+            warning=verdict is Verdict.FAILED,
         )
 
+    def _report_of(self, held: _Held) -> UnitWrite:
+        """From the unit as it stands; both its start and its end when it was claimed ahead."""
+        assert held.outcome is not None
+        assert held.ended_at is not None
+        unit = held.unit
+        if held.began is not None:
+            unit = begun(unit, self._wall(held, held.began))
+        after = unit_after(unit, held.outcome, held.ended_at, held.progress)
+        return UnitWrite(after, held.unit.fence)
+
+    def _wall(self, held: _Held, monotonic: float) -> datetime:
+        """A moment of our past on the clock of the store's documents."""
+        passed = self._time - monotonic
+        at = self._now - timedelta(seconds=passed) if passed > 0 else self._now
+        return max(at, held.claimed_at)
+
     def _progressed(self, slot: _Slot, progress: Progress) -> None:
-        if slot.held is not None:
-            slot.held.progress = progress
+        if slot.queue:
+            slot.queue[0].progress = progress
 
     def _enforce(self) -> None:
         """Kill what may not run any longer."""
         for index, slot in enumerate(self._slots):
-            held = slot.held
-            if held is None or held.cause is not None:
+            if not slot.queue or slot.killed:
                 continue
-            held.cause = self._why_stop(held)
-            if held.cause is not None:
+            held = slot.queue[0]
+            why = self._why_stop(held, slot.certain)
+            if why is not None:
+                held.cause = held.cause or why
+                slot.killed = True
                 reason = f"attempt {held.unit.attempt} is killed: {held.cause.reason}"
                 self._say("attempt_killed", reason, held.unit.key, warning=True)
                 self._out.append(Kill(index))
 
-    def _why_stop(self, held: _Held) -> Outcome | None:
+    def _why_stop(self, held: _Held, certain: bool) -> Outcome | None:
+        """Why the slot is to be killed: for this unit's sake only when it runs it for certain."""
+        if certain and held.cause is not None:
+            return held.cause
         if self._stop_by is not None and self._time >= self._stop_by:
             return Outcome(Verdict.HANDED_BACK, "its worker was stopped")
-        if held.limit is not None and self._time >= held.limit:
+        if certain and held.limit is not None and self._time >= held.limit:
             assert held.unit.task.time_limit is not None
             return failed(limit_reason(held.unit.task.time_limit))
         if self._time >= held.deadline:
@@ -516,22 +472,57 @@ class WorkerProtocol:
     # claims
 
     def _claim(self) -> None:
-        free = self._free()
-        if not free or not self._may_claim() or self._time < max(self._look_at, self._retry_at):
+        wish = self._wish()
+        if wish is None or self._time < max(wish[0], self._retry_at):
             return
+        _, limit, ahead = wish
+        if limit:
+            self._turn_at = self._time + TURN
         self._claims += 1
         claim = Claim(
             owner=f"{self._id}/{self._claims}",
             now=self._now,
             lease_until=self._now + self._lease,
-            limit=len(free),
+            limit=limit,
             processes=self._processes,
+            ahead=ahead,
+            quick=self._pace.quick,
         )
         self._claiming = _Claiming(self._time, claim)
         self._out.append(ClaimUnits(claim))
 
-    def _may_claim(self) -> bool:
-        return not (self.stopping or self._claiming or self._looking)
+    def _wish(self) -> tuple[float, int, int] | None:
+        """When to claim, how many units to start, and how many ahead; None for no claim now."""
+        if self.stopping or self._claiming or self._looking:
+            return None
+        free = len(self._free())
+        if free:
+            return self._look_at, free, self._room()
+        if self._dry or self._time >= self._turn_at:
+            return None
+        room = self._room()
+        window = self._window()
+        return (self._time, 0, room) if 2 * room > window else None
+
+    def _window(self) -> int:
+        """How many units may be held ahead, for those slots that get on with their work."""
+        return self._pace.window() * sum(self._gets_on(slot) for slot in self._slots)
+
+    def _room(self) -> int:
+        have = len(self._pool) + sum(len(slot.queue) for slot in self._slots)
+        return max(0, self._window() - have)
+
+    def _gets_on(self, slot: _Slot) -> bool:
+        """Whether it will have time for another unit in a moment."""
+        if slot.state is not SlotState.BUSY:
+            return slot.state is SlotState.READY
+        unit = slot.queue[0].unit
+        return (
+            unit.process in self._pace.quick
+            and not unit.task.command
+            and not slot.slow
+            and not slot.killed
+        )
 
     def _find_claimed(self) -> None:
         """After a claim that the store did not answer: which units carry its token?"""
@@ -551,24 +542,72 @@ class WorkerProtocol:
             raise ValueError("units were claimed that nobody asked for")
         self.counts.claimed += len(units)
         deadline = asked.sent + self._validity
+        self._first_deadline = min(self._first_deadline, deadline)
         for unit in units:
-            self._begin(_Held(unit, deadline))
+            held = _Held(unit, asked.claim.now, self._time, deadline)
+            if unit.state is UnitState.CLAIMED:
+                self._pool.append(held)
+            else:
+                self._begin(held)
         self._looking = not found and len(units) < asked.claim.limit
+        self._dry = not found and len(units) < asked.claim.limit + asked.claim.ahead
         self._look_at = self._time
 
     def _begin(self, held: _Held) -> None:
         free = self._free()
         if not free or self.stopping or self._time >= held.deadline:
-            outcome = Outcome(Verdict.HANDED_BACK, "its worker could not start it in time")
-            after = unit_after(held.unit, outcome, self._now)
-            held.report = UnitWrite(after, held.unit.fence)
-            self._over.append(held)
+            self._not_started(held)
             return
-        if (limit := held.unit.task.time_limit) is not None:
-            held.limit = self._time + limit.total_seconds()
-        slot = self._slots[free[0]]
-        slot.state, slot.held = SlotState.BUSY, held
-        self._out.append(Run(free[0], held.unit))
+        self._give(free[0], [held])
+
+    def _give(self, index: int, given: Sequence[_Held]) -> None:
+        slot = self._slots[index]
+        if not slot.queue:
+            self._start(given[0], self._time)
+        slot.state = SlotState.BUSY
+        slot.queue.extend(given)
+        self._out.append(Run(index, tuple(held.unit for held in given)))
+
+    def _not_started(self, held: _Held) -> None:
+        outcome = Outcome(Verdict.HANDED_BACK, "its worker could not start it in time")
+        self._over_with(held, outcome, self._time)
+
+    def _fill(self) -> None:
+        """Give what was claimed ahead to the slots; hand back what they have no time for."""
+        pool = self._pool
+        while pool and (self.stopping or self._time >= self._patience_with(pool[0])):
+            self._not_started(pool.popleft())
+        handful = self._pace.handful()
+        slots = [
+            index
+            for index, slot in enumerate(self._slots)
+            if self._gets_on(slot) and 2 * len(slot.queue) < handful
+        ]
+        for count, index in enumerate(slots):
+            share = -(-len(pool) // (len(slots) - count))
+            given = self._handful(min(share, handful - len(self._slots[index].queue)), index)
+            if given:
+                self._give(index, given)
+
+    def _handful(self, count: int, index: int) -> list[_Held]:
+        """Up to so many of the oldest, for this slot; a command only by itself."""
+        pool, given = self._pool, list[_Held]()
+        while pool and len(given) < count:
+            if pool[0].cause is not None:
+                held = pool.popleft()
+                self._over_with(held, held.cause or _LOST, self._time)
+                continue
+            if not pool[0].unit.task.command:
+                given.append(pool.popleft())
+            elif given or self._slots[index].queue:
+                break
+            else:
+                return [pool.popleft()]
+        return given
+
+    def _patience_with(self, held: _Held) -> float:
+        """Until when a unit may wait to be started."""
+        return min(held.since + LINGER, held.deadline)
 
     def _look_ahead(self) -> None:
         """After a claim that found less than it asked for."""
@@ -582,8 +621,14 @@ class WorkerProtocol:
     # renewals
 
     def _renew(self) -> None:
-        held = [each for each in self._holdings() if each not in self._reporting]
-        if self._renewing or not held or self._time < self._renewal_due():
+        if self._renewing or self._time < self._renewal_due():
+            return
+        self._first_deadline = self._earliest_deadline()
+        if self._time < self._renewal_due():
+            return
+        asked = {id(held) for held, _ in self._reporting}
+        held = [each for each in self._holdings() if id(each) not in asked]
+        if not held:
             return
         until = self._now + self._lease
         renewals = tuple(_renewal(each, until) for each in held)
@@ -593,14 +638,16 @@ class WorkerProtocol:
         self._renewed_at = self._time
         self._out.append(Renew(renewals))
 
+    def _earliest_deadline(self) -> float:
+        return min((held.deadline for held in self._holdings()), default=float("inf"))
+
     def _renewal_due(self) -> float:
-        """All at one time: when the first of them wants it."""
-        holdings = self._holdings()
-        if not holdings:
-            return float("inf")
-        oldest = min(held.deadline for held in holdings) - self._validity
+        """All at one time: when the first of them wants it, or one has progress to show."""
+        oldest = self._first_deadline - self._validity
         due = oldest + self._renewal
-        if any(held.progress != held.shown for held in holdings if held.report is None):
+        if any(
+            slot.queue and slot.queue[0].progress != slot.queue[0].shown for slot in self._slots
+        ):
             due = min(due, max(self._renewed_at, oldest) + PROGRESS_PACE)
         return max(due, self._renew_retry)
 
@@ -617,37 +664,77 @@ class WorkerProtocol:
                 held.deadline = self._renewed_at + self._validity
             else:
                 self._lose(held)
+        self._first_deadline = self._earliest_deadline()
 
     def _lose(self, held: _Held) -> None:
-        """Kill an attempt that is not ours any more; an earlier cause counts no more either."""
-        first = held.cause is None
-        held.cause = Outcome(Verdict.SUPERSEDED, "the unit was canceled or taken over")
-        if first:
-            self._say("attempt_killed", held.cause.reason, held.unit.key, warning=True)
-            slot = next(n for n, slot in enumerate(self._slots) if slot.held is held)
-            self._out.append(Kill(slot))
+        """It is not ours any more: its attempt is killed; an earlier cause counts no more."""
+        held.cause = _LOST
 
     # reports
 
     def _hand_in(self) -> None:
-        if self._reporting or not self._over or self._time < self._retry_at:
+        if self._reporting or self._time < self._retry_at:
             return
-        self._reporting = list(self._over)
-        self._out.append(Report(tuple(each.report for each in self._over if each.report)))
+        if self._well:
+            first, last = self._well[0], self._well[-1]
+            count = len(self._well)
+            self._say("attempts_ended", f"{count} quick attempts ended well, to {last}", first)
+            self._well.clear()
+        self._reporting = [(held, held.report) for held in self._over if held.report is not None]
+        for held in self._unmarked():
+            if held.began is not None and self._time >= held.began + MARK:
+                unit = begun(held.unit, self._wall(held, held.began))
+                self._reporting.append((held, UnitWrite(unit, held.unit.fence)))
+        if self._reporting:
+            self._out.append(Report(tuple(write for _, write in self._reporting)))
+
+    def _unmarked(self) -> Iterator[_Held]:
+        """The units at work of which the store does not know it."""
+        for slot in self._slots:
+            if slot.queue and slot.queue[0].ahead and not slot.killed:
+                if slot.queue[0].cause is None:
+                    yield slot.queue[0]
 
     def _reports_answered(self, answers: Sequence[Applied | Refused[Unit]]) -> None:
         self._answered()
         reported, self._reporting = self._reporting, []
-        for held, answer in zip(reported, answers, strict=True):
-            assert held.report is not None
-            self._over.remove(held)
-            if isinstance(answer, Applied) or _is_ours(answer.current, held.report.unit):
+        settled: set[int] = set()
+        back = False
+        for (held, write), answer in zip(reported, answers, strict=True):
+            if write is not held.report:
+                self._mark_answered(held, write, answer)
+                continue
+            if isinstance(answer, Refused) and _is_still_held(answer.current, held.unit):
+                self._stands(held, answer.current)
+                continue
+            settled.add(id(held))
+            back = back or not write.unit.state.terminal
+            if isinstance(answer, Applied) or _is_ours(answer.current, write.unit):
                 self.counts.applied += 1
             else:
-                self._superseded(held, "the unit was canceled or taken over")
-        self._out.append(Ring("scheduler"))
-        if any(held.report and not held.report.unit.state.terminal for held in reported):
+                self._superseded(held, _LOST.reason)
+        if settled:
+            self._over = [held for held in self._over if id(held) not in settled]
+            self._out.append(Ring("scheduler"))
+        if back:
             self._out.append(Ring("worker"))
+
+    def _mark_answered(
+        self, held: _Held, write: UnitWrite, answer: Applied | Refused[Unit]
+    ) -> None:
+        if isinstance(answer, Applied):
+            self._stands(held, write.unit)
+        elif _is_still_held(answer.current, held.unit):
+            self._stands(held, answer.current)
+        elif held.report is None:
+            self._lose(held)
+
+    def _stands(self, held: _Held, unit: Unit | None) -> None:
+        """The unit is ours in another state than we took it to be in: so our fence is another."""
+        assert unit is not None
+        held.unit = unit
+        if held.report is not None:
+            held.report = self._report_of(held)
 
     def _superseded(self, held: _Held, reason: str) -> None:
         self.counts.superseded += 1
@@ -690,14 +777,14 @@ class WorkerProtocol:
         by = self._time if self.stopping else self._time + self._grace
         self._stop_by = by if self._stop_by is None else min(by, self._stop_by)
         self._retry_at = min(self._retry_at, self._time)  # there is no time for long waits now
-        count = sum(slot.held is not None for slot in self._slots)
+        count = sum(len(slot.queue) for slot in self._slots)
         grace = max(by - self._time, 0)
         self._say("stop", f"stops: {count} units at work have {grace:g} s to finish")
 
     def _leave(self) -> None:
         if self._stop_by is None:
             return
-        if not self._holdings() and not self._claiming:
+        if not self._holding() and not self._claiming:
             self._exit(DONE)
         elif self._time >= self._stop_by + PATIENCE:
             self._exit(UNREPORTED)
@@ -709,7 +796,11 @@ class WorkerProtocol:
     # small things
 
     def _holdings(self) -> list[_Held]:
-        return [*(slot.held for slot in self._slots if slot.held is not None), *self._over]
+        slots = [held for slot in self._slots for held in slot.queue]
+        return [*slots, *self._pool, *self._over]
+
+    def _holding(self) -> bool:
+        return bool(self._pool or self._over or any(slot.queue for slot in self._slots))
 
     def _say(self, action: str, text: str, key: str = "", *, warning: bool = False) -> None:
         self._out.append(Say(action, text, key, warning))
@@ -718,19 +809,30 @@ class WorkerProtocol:
         """The times at which `_decide` has something to do."""
         if self._exited:
             return
-        for held in self._holdings():
-            if held.report is None and held.cause is None:
+        for slot in self._slots:
+            if slot.queue and not slot.killed:
+                held = slot.queue[0]
                 yield held.deadline
-                yield held.limit if held.limit is not None else float("inf")
-        yield self._renewal_due()
+                if slot.certain and held.limit is not None:
+                    yield held.limit
+        for held in self._unmarked():
+            if held.began is not None and not self._reporting:
+                yield max(held.began + MARK, self._retry_at)
+        if self._pool:
+            yield self._patience_with(self._pool[0])
+        if self._holding():
+            yield self._renewal_due()
         if self._over or self._unsure or (self._looking and not self.stopping):
             yield self._retry_at
-        if self._free() and self._may_claim():
-            yield max(self._look_at, self._retry_at)
+        if (wish := self._wish()) is not None:
+            yield max(wish[0], self._retry_at)
         if self._stop_by is not None:
             yield self._stop_by if self._time < self._stop_by else self._stop_by + PATIENCE
         else:
             yield from (slot.restart for slot in self._slots if slot.state is SlotState.DOWN)
+
+
+_LOST: Final = Outcome(Verdict.SUPERSEDED, "the unit was canceled or taken over")
 
 
 def _renewal(held: _Held, until: datetime) -> Renewal:
@@ -752,6 +854,16 @@ def _restart_wait(deaths: int) -> float:
     if deaths <= 1:
         return 0.0
     return float(min(RESTART_FIRST * 2 ** min(deaths - 2, 20), RESTART_LONGEST))
+
+
+def _is_still_held(stored: Unit | None, ours: Unit) -> bool:
+    """Whether a refused unit is ours all the same, in another held state than we thought."""
+    return (
+        stored is not None
+        and stored.state in (UnitState.CLAIMED, UnitState.IN_PROGRESS)
+        and (stored.attempt, stored.owner) == (ours.attempt, ours.owner)
+        and stored.state is not ours.state
+    )
 
 
 def _is_ours(stored: Unit | None, written: Unit) -> bool:

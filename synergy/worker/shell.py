@@ -10,12 +10,13 @@ import logging
 import selectors
 import signal
 import socket
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from synergy import programs
 from synergy.capture import attempt_log_path
@@ -23,11 +24,13 @@ from synergy.core.model import Unit
 from synergy.core.recovery import LEASE, LEASE_MARGIN, RENEWAL
 from synergy.errors import Unreachable
 from synergy.ports import Bell, Clock, Listener, Store
-from synergy.worker import protocol as at
+from synergy.worker import messages as at
 from synergy.worker.calls import environment_of
 from synergy.worker.children import Child, Command, Garbled, SlotProcess
-from synergy.worker.outcomes import Outcome, exit_reason, failed, of_answer, of_exit
-from synergy.worker.protocol import Action, Event, WorkerProtocol
+from synergy.worker.messages import Action, Event
+from synergy.worker.outcomes import Outcome, exit_reason, failed, of_answer, of_exit, progress_of
+from synergy.worker.protocol import PROGRESS_PACE, WorkerProtocol
+from synergy.worker.wire import SLOW_AFTER, leave_to_message, units_to_message
 from synergy.worker.work import Work
 
 #: Seconds until a request that did not fit into a slot's pipe is pushed again.
@@ -89,9 +92,22 @@ class _Slot:
     index: int
     process: SlotProcess | None = None
     command: Command | None = None
-    unit: Unit | None = None
-    #: Number of the attempt in its process.
-    number: int = 0
+    #: What it was given and has not answered; the first one runs.  Each has a number of its own.
+    queue: deque[tuple[int, Unit]] = field(default_factory=deque)
+    #: Monotonic times: when it was last sent something, and since when the first one runs.
+    sent: float = 0.0
+    since: float = 0.0
+    #: Whether the first one takes long, so that it will hold after it.
+    slow: bool = False
+    #: Whether it was given leave for a hold that it has not told yet.
+    leave: bool = False
+    #: Whether its output is listened to.
+    heard: bool = False
+
+    @property
+    def unit(self) -> Unit | None:
+        """What it runs."""
+        return self.queue[0][1] if self.queue else None
 
     def children(self) -> list[Child]:
         """Those that run."""
@@ -163,13 +179,20 @@ class Shell:
         for key, _ in self._selector.select(self._patience()):
             if key.fd in self._selector.get_map():  # not closed by one of the others
                 key.data()
-        self._look_at_boards()
+        now = self._clock.monotonic()
+        for slot in self._slots:
+            if slot.process is not None and self._takes_long(slot, now):
+                self._look_at_slow(slot, slot.process, now)
+        self._look_at_boards(now)
 
     def _patience(self) -> float:
         now = self._clock.monotonic()
         patience = min(self._protocol.wake_at() - now, _LONGEST_SLEEP)
-        if any(slot.unit is not None and slot.process is not None for slot in self._slots):
-            patience = min(patience, self._looked_at_boards + at.PROGRESS_PACE - now)
+        for slot in self._slots:
+            if not slot.queue or slot.command is not None:
+                continue
+            look = self._looked_at_boards + PROGRESS_PACE if slot.slow else slot.since + SLOW_AFTER
+            patience = min(patience, look - now)
         if not all(slot.process.flush() for slot in self._slots if slot.process is not None):
             patience = min(patience, _PUSH_AGAIN)
         return max(patience, 0.0)
@@ -199,8 +222,8 @@ class Shell:
         match action:
             case at.StartSlot(slot):
                 self._start_slot(self._slots[slot])
-            case at.Run(slot, unit):
-                self._run(self._slots[slot], unit)
+            case at.Run(slot, units):
+                self._run(self._slots[slot], units)
             case at.Kill(slot):
                 self._kill(self._slots[slot])
             case at.Ring(role):
@@ -246,11 +269,26 @@ class Shell:
             return
         self._watch(process.answers, lambda: self._on_answer(slot, process))
         self._watch(process.contained.status_fd, lambda: self._on_slot_end(slot, process))
-        self._watch(process.output.fd, lambda: self._on_output(process))
+        self._hear(slot, process)
 
-    def _run(self, slot: _Slot, unit: Unit) -> None:
-        slot.unit = unit
-        log = attempt_log_path(
+    def _run(self, slot: _Slot, units: Sequence[Unit]) -> None:
+        if units[0].task.command:
+            slot.queue.append((0, units[0]))
+            self._run_command(slot, units[0], self._log_of(units[0]))
+            return
+        assert slot.process is not None
+        now = slot.sent = self._clock.monotonic()
+        if not slot.queue:
+            slot.process.output.drain()
+            self._hear_no_more(slot, slot.process)
+            slot.since = now
+        numbered = [(self._attempts + count, unit) for count, unit in enumerate(units, 1)]
+        self._attempts += len(numbered)
+        slot.queue.extend(numbered)
+        slot.process.send(units_to_message(numbered, now))
+
+    def _log_of(self, unit: Unit) -> Path:
+        return attempt_log_path(
             self._log_dir,
             unit.process,
             unit.interval.label,
@@ -258,15 +296,6 @@ class Shell:
             unit.run,
             unit.attempt,
         )
-        if unit.task.command:
-            self._run_command(slot, unit, log)
-        else:
-            assert slot.process is not None
-            self._attempts += 1
-            slot.number = self._attempts
-            slot.process.output.drain()
-            slot.process.output.record(log)
-            slot.process.send(slot.number, unit)
 
     def _run_command(self, slot: _Slot, unit: Unit, log: Path) -> None:
         environment = environment_of(unit.key, Work.of(unit))
@@ -290,23 +319,72 @@ class Shell:
         self, slot: _Slot, process: SlotProcess, reason: str, outcome: Outcome | None
     ) -> None:
         """End the slot's process with all it has started, and say so."""
-        process.kill()
+        process.contained.kill()
+        if outcome is None:
+            self._hear_out(slot, process)
+        if slot.unit is not None and not slot.slow:
+            process.output.record(self._log_of(slot.unit))
+        process.output.end()
         self._read_boards([slot])
         self._check_log(slot, process)
         self._unseat(slot, process)
-        slot.unit = None
+        slot.queue.clear()
+        slot.slow = False
         self._events.append(at.SlotGone(slot.index, reason, outcome))
+
+    def _hear_out(self, slot: _Slot, process: SlotProcess) -> None:
+        """Take what it answered before it died, so that nothing counts as not done that was."""
+        with contextlib.suppress(Garbled, ValueError):
+            for answer in process.receive()[0]:
+                if slot.queue and "number" in answer:
+                    self._over(slot, process, answer)
 
     def _unseat(self, slot: _Slot, process: SlotProcess) -> None:
         self._unwatch(process.answers, process.contained.status_fd, process.output.fd)
         process.close()
-        slot.process = None
+        slot.process, slot.heard, slot.leave = None, False, False
 
     def _ended(self, slot: _Slot, outcome: Outcome) -> None:
-        slot.unit = None
+        """A command is over."""
+        slot.queue.clear()
         self._events.append(at.Ended(slot.index, outcome))
         if slot.process is None:
             self._events.append(at.SlotGone(slot.index, "its process ended during a command"))
+
+    # output
+
+    def _hear(self, slot: _Slot, process: SlotProcess) -> None:
+        """Listen to its output from now on."""
+        if not slot.heard:
+            self._watch(process.output.fd, lambda: self._on_output(process))
+            slot.heard = True
+
+    def _hear_no_more(self, slot: _Slot, process: SlotProcess) -> None:
+        """Leave its output where it is, until it is known whose it is."""
+        if slot.heard:
+            self._unwatch(process.output.fd)
+            slot.heard = False
+
+    def _takes_long(self, slot: _Slot, now: float) -> bool:
+        return (
+            bool(slot.queue)
+            and slot.command is None
+            and not slot.slow
+            and now >= slot.since + SLOW_AFTER
+        )
+
+    def _look_at_slow(self, slot: _Slot, process: SlotProcess, now: float) -> None:
+        """It had not answered for long: unless it has just done so, it will hold (see `wire`)."""
+        self._on_answer(slot, process)
+        if slot.process is process and slot.unit is not None and self._takes_long(slot, now):
+            slot.slow = slot.leave = True
+            process.output.record(self._log_of(slot.unit))
+            self._hear(slot, process)
+            first = slot.queue.popleft()
+            slot.queue.clear()
+            slot.queue.append(first)
+            process.send(leave_to_message(first[0], now))
+            self._events.append(at.Slow(slot.index))
 
     # what children say
 
@@ -325,20 +403,53 @@ class Shell:
             reason = f"something that is no answer came through the pipe of its slot: {error}"
             self._replace(slot, process, reason, failed(reason))
 
-    def _answered(self, slot: _Slot, process: SlotProcess, answer: dict[str, object]) -> None:
+    def _answered(self, slot: _Slot, process: SlotProcess, answer: dict[str, Any]) -> None:
         if answer == {"ready": True}:
             self._events.append(at.SlotReady(slot.index))
             return
-        if slot.unit is None or answer.get("number") != slot.number:
-            raise Garbled("an answer to what was not asked")
-        outcome = of_answer(answer)
-        self._read_boards([slot])
-        if answer.get("spent"):
-            self._replace(slot, process, "its worker left something running", outcome)
+        if answer == {"held": True}:
+            self._give_leave(slot, process)
             return
-        process.output.end()
-        self._check_log(slot, process)
-        self._ended(slot, outcome)
+        if answer.get("spent"):
+            self._replace(
+                slot, process, "its worker left something running", self._told(slot, answer)
+            )
+            return
+        self._over(slot, process, answer)
+        if answer.get("held"):
+            self._give_leave(slot, process)
+
+    def _told(self, slot: _Slot, answer: dict[str, Any]) -> Outcome:
+        """How the slot's first unit came out, by this answer."""
+        if not slot.queue or answer.get("number") != slot.queue[0][0]:
+            raise Garbled("an answer to what was not asked")
+        if (progress := answer.get("progress")) is not None:
+            self._events.append(at.Progressed(slot.index, progress_of(progress)))
+        return of_answer(answer)
+
+    def _over(self, slot: _Slot, process: SlotProcess, answer: dict[str, Any]) -> None:
+        """The slot's first unit is over."""
+        outcome = self._told(slot, answer)
+        began, ended = float(answer["began"]), float(answer["ended"])
+        if answer.get("printed") and not slot.slow:
+            process.output.record(self._log_of(slot.queue[0][1]))
+        if answer.get("printed") or slot.slow:
+            process.output.end()
+            self._check_log(slot, process)
+        slot.queue.popleft()
+        slot.slow, slot.since = False, max(ended, slot.sent)
+        if slot.queue:
+            self._hear_no_more(slot, process)
+        else:
+            self._hear(slot, process)
+        self._events.append(at.Ended(slot.index, outcome, began, ended))
+
+    def _give_leave(self, slot: _Slot, process: SlotProcess) -> None:
+        """Let a slot that holds go on, unless it was given leave in advance."""
+        if not slot.leave:
+            slot.since = slot.sent = self._clock.monotonic()
+            process.send(leave_to_message(None, slot.sent))
+        slot.leave = False
 
     def _on_slot_end(self, slot: _Slot, process: SlotProcess) -> None:
         ended = process.contained.poll()
@@ -393,16 +504,15 @@ class Shell:
 
     # progress
 
-    def _look_at_boards(self) -> None:
-        now = self._clock.monotonic()
-        if now >= self._looked_at_boards + at.PROGRESS_PACE:
+    def _look_at_boards(self, now: float) -> None:
+        if now >= self._looked_at_boards + PROGRESS_PACE:
             self._looked_at_boards = now
             self._read_boards(self._slots)
 
     def _read_boards(self, slots: Sequence[_Slot]) -> None:
         for slot in slots:
-            if slot.unit is not None and slot.process is not None:
-                progress = slot.process.progress(slot.number)
+            if slot.queue and slot.process is not None:
+                progress = slot.process.progress(slot.queue[0][0])
                 if progress is not None:
                     self._events.append(at.Progressed(slot.index, progress))
 

@@ -1,18 +1,16 @@
 """The long-lived child in which functions and classes run: one attempt after the other.
 
 Started as ``python -m synergy.worker.slot REQUESTS ANSWERS BOARD``, the numbers of inherited
-descriptors; its folder is the project's.  It reads requests and writes answers, a JSON object per
-line; both pipes are its own, so that nothing a worker prints can be taken for an answer:
-
-    → {"number": 7, "unit": {…}}
-    ← {"ready": true}                                            once, at the start
-    ← {"number": 7, "verdict": "processed", "count": 3, …, "spent": false}
+descriptors; its folder is the project's.  It reads requests and writes answers, as
+`synergy.worker.wire` has them; both pipes are its own, so that nothing a worker prints can be
+taken for an answer.
 
 Before it answers, whatever the attempt left behind is brought to an end: processes (it is a child
 subreaper, so daemons that forked twice are its children too), timers, output in buffers, closed
 or redirected descriptors, the working folder.  Where it cannot, because a thread still runs or a
 process does not die, it says that it is ``spent``, and is replaced.  So when the answer is there,
-all that the attempt printed is in the pipe before it.
+all that the attempt printed is in the pipe before it; and where there is something, the slot holds
+until it has been taken out.
 
 A worker that forks and returns in the child too would answer twice: only the process that read
 the request answers, any other ends at once.
@@ -27,14 +25,17 @@ import json
 import os
 import signal
 import sys
+import termios
 import threading
+from collections import deque
 from collections.abc import Iterator
+from time import monotonic
+from typing import Any
 
 from synergy import containment
-from synergy.core.model import Unit
-from synergy.records import unit_from_document
 from synergy.worker.board import Board
 from synergy.worker.calls import Answer, call, environment_of, failure, say
+from synergy.worker.wire import HOLD_AFTER, Errand, errands_of
 from synergy.worker.work import Progress, Work
 
 #: Our descriptors are moved up to here, out of the way of a worker that closes the low ones.
@@ -69,6 +70,13 @@ class Pipe:
         while line:
             line = line[os.write(self.fd, line) :]
 
+    def waiting(self) -> bool:
+        """Whether something that was written has not been read; True where that is not known."""
+        try:
+            return fcntl.ioctl(self.fd, termios.FIONREAD, b"\0\0\0\0") != b"\0\0\0\0"
+        except OSError:
+            return True
+
 
 class Slot:
     """Runs what it is sent."""
@@ -82,35 +90,91 @@ class Slot:
         self._output = Pipe(_move_up(os.dup(1)))
         self._nothing = _move_up(os.open(os.devnull, os.O_RDONLY))
         self._streams = [_text_stream(1), _text_stream(2)]
+        self._queue: deque[Errand] = deque()
+        #: Whether it waits for leave.
+        self._held = False
+        #: When it last looked at the clock after an answer, or was to begin.
+        self._looked = 0.0
+        self._progress: Progress | None = None
 
     def serve(self) -> None:
         """Answer every request; return when there are no more."""
         self._answer({"ready": True})
         for line in _lines(self._requests):
-            request = json.loads(line)
-            self._answer(self._attempt(request["number"], unit_from_document(request["unit"])))
+            self._take(json.loads(line))
+            while self._queue and not self._held:
+                self._next(self._queue.popleft())
 
-    def _attempt(self, number: int, unit: Unit) -> Answer:
+    def _take(self, request: dict[str, Any]) -> None:
+        if "keep" in request:
+            self._held, self._looked = False, request["at"]
+            while request["keep"] is not None and self._queue:
+                if self._queue[-1].number <= request["keep"]:
+                    break
+                self._queue.pop()
+            return
+        if not self._queue:
+            self._looked = max(self._looked, request["at"])
+        self._queue.extend(errands_of(request))
+
+    def _next(self, errand: Errand) -> None:
+        answer = self._attempt(errand)
+        held = self._held = self._must_hold(answer)
+        if held:
+            answer["held"] = True
+        self._answer(answer)
+        now = monotonic()
+        if not held and now - self._looked > HOLD_AFTER:
+            self._held = True
+            self._answer({"held": True})
+        self._looked = now
+
+    def _must_hold(self, answer: Answer) -> bool:
+        if self._output.waiting():
+            answer["printed"] = True
+            return True
+        return "spent" in answer or answer["ended"] - self._looked > HOLD_AFTER
+
+    def _attempt(self, errand: Errand) -> Answer:
         """Run one attempt and leave no trace of it; what is to be answered."""
         before = set(threading.enumerate())
+        began = monotonic()
         self._restore()
-        answer = self._call(number, unit)
+        self._progress = None
+        answer = self._call(errand)
         self._only_the_first_process(answer)
-        answer["number"] = number
-        answer["spent"] = _leftovers(before)
+        if _leftovers(before):
+            answer["spent"] = True
         self._flush()
+        if self._progress is not None:
+            answer["progress"] = self._progress
+        answer.update(number=errand.number, began=began, ended=monotonic())
         return answer
 
-    def _call(self, number: int, unit: Unit) -> Answer:
+    def _call(self, errand: Errand) -> Answer:
         def report(progress: Progress) -> None:
             if os.getpid() == self._pid:
-                self._board.write(number, progress)
+                self._progress = progress
+                self._board.write(errand.number, progress)
 
-        work = Work.of(unit, report)
-        os.environ.update(environment_of(unit.key, work))
-        if unit.task.entry is None:
+        task = errand.task
+        work = Work(
+            process=errand.process,
+            interval=errand.interval,
+            generation=errand.generation,
+            run=errand.run,
+            attempt=errand.attempt,
+            arguments=task.arguments,
+            source=task.source,
+            sink=task.sink,
+            low=errand.low,
+            high=errand.high,
+            _report=report,
+        )
+        os.environ.update(environment_of(work.key, work))
+        if task.entry is None:
             return failure("it names no function or class")
-        return call(unit.task.entry, work)
+        return call(task.entry, work)
 
     def _only_the_first_process(self, answer: Answer) -> None:
         if os.getpid() != self._pid:
@@ -119,7 +183,7 @@ class Slot:
 
     def _answer(self, answer: Answer) -> None:
         try:
-            self._answers.write(_line(answer))
+            self._answers.write(json.dumps(answer).encode() + b"\n")
         except OSError as error:
             say(f"the worker closed the pipe through which its slot answers: {error}")
             self._flush()
@@ -160,10 +224,6 @@ def _leftovers(before: set[threading.Thread]) -> bool:
     if threads:
         say(f"the worker left threads running ({', '.join(threads)[:200]}); its slot is replaced")
     return bool(survivors or threads)
-
-
-def _line(answer: Answer) -> bytes:
-    return json.dumps(answer).encode() + b"\n"
 
 
 def _lines(fd: int) -> Iterator[bytes]:

@@ -106,7 +106,10 @@ def test_after_its_last_attempt_a_unit_is_given_up_with_the_reason() -> None:
     assert unit.owner is None
 
 
-@given(st.integers(1, 8), st.lists(st.sampled_from(["fail", "lose", "back", "lose claimed"])))
+EVENTS = ["fail", "lose", "back", "lose claimed", "back claimed"]
+
+
+@given(st.integers(1, 8), st.lists(st.sampled_from(EVENTS)))
 def test_there_are_never_more_failures_than_allowed_and_attempts_only_grow(
     allowed: int, events: list[str]
 ) -> None:
@@ -117,6 +120,9 @@ def test_there_are_never_more_failures_than_allowed_and_attempts_only_grow(
             unit = after_lost_lease(
                 unit.moved(UnitState.CLAIMED, NOW, owner="w", lease_until=NOW), NOW
             )
+            assert (unit.attempt, unit.failures) == (before.attempt + 1, before.failures)
+        elif event == "back claimed":
+            unit = handed_back(unit.moved(UnitState.CLAIMED, NOW, owner="w"), NOW, "not started")
             assert (unit.attempt, unit.failures) == (before.attempt, before.failures)
         elif event == "back":
             unit = handed_back(unit, NOW, "stopping")
@@ -140,10 +146,16 @@ def test_handing_back_is_at_once_and_no_failure_but_fences_off_what_was_started(
     assert unit.reason == "the worker is stopping"
 
 
-def test_losing_what_was_only_claimed_costs_nothing() -> None:
-    unit = after_lost_lease(at_work(UnitState.CLAIMED), NOW)
+def test_handing_back_what_was_only_claimed_costs_nothing() -> None:
+    unit = handed_back(at_work(UnitState.CLAIMED), NOW, "not started")
     assert (unit.state, unit.attempt, unit.failures) == (UnitState.REQUESTED, 1, 0)
-    assert unit.reason == "the worker that held it is gone"
+
+
+def test_losing_what_was_claimed_fences_it_off_and_is_no_failure() -> None:
+    unit = after_lost_lease(at_work(UnitState.CLAIMED), NOW)
+    assert (unit.state, unit.attempt, unit.failures) == (UnitState.REQUESTED, 2, 0)
+    assert (unit.not_before, unit.owner, unit.lease_until) == (None, None, None)
+    assert unit.reason == ("its worker w1, which may have started it, was lost (lease ran out)")
 
 
 def test_losing_what_was_started_costs_an_attempt_and_says_whose_it_was() -> None:

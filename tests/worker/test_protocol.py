@@ -11,9 +11,10 @@ from synergy.core.intervals import Calendar, Granularity
 from synergy.core.model import Applied, Refused, Task, Unit
 from synergy.core.recovery import after_lost_lease, canceled
 from synergy.core.states import UnitState
-from synergy.worker import protocol as at
+from synergy.worker import messages as at
+from synergy.worker.messages import Action, Event
 from synergy.worker.outcomes import Outcome, Verdict, failed, unit_after
-from synergy.worker.protocol import Action, Event, SlotState, WorkerProtocol
+from synergy.worker.protocol import PATIENCE, SlotState, WorkerProtocol
 
 START = datetime(2026, 11, 20, 17, tzinfo=UTC)
 HOURS = Calendar(Granularity.HOURLY)
@@ -87,7 +88,7 @@ class Table:
         self.ready()
         unit = self.unit(**task)
         actions = self.tell(at.Claimed([unit]))
-        assert the(at.Run, actions) == [at.Run(0, unit)]
+        assert the(at.Run, actions) == [at.Run(0, (unit,))]
         return unit
 
 
@@ -181,7 +182,7 @@ def test_units_of_a_claim_without_an_answer_are_read_back_and_run() -> None:
     assert not the(at.FindClaimed, table.after(0.2))
     assert table.after(0.1) == [at.FindClaimed(claim.claim.owner)]
     unit = table.unit()
-    assert the(at.Run, table.tell(at.Claimed([unit]))) == [at.Run(0, unit)]
+    assert the(at.Run, table.tell(at.Claimed([unit]))) == [at.Run(0, (unit,))]
 
 
 def test_units_found_too_late_to_run_are_handed_back() -> None:
@@ -495,7 +496,7 @@ def test_a_stopping_worker_does_not_wait_for_ever_for_a_silent_store() -> None:
     table.running()
     [report] = the(at.Report, table.tell(at.Ended(0, DONE)))
     table.tell(at.Unanswered(report, "gone"), at.Claimed([]), at.Stop())
-    assert the(at.Exit, table.silence(at.PATIENCE - 0.1)) == []
+    assert the(at.Exit, table.silence(PATIENCE - 0.1)) == []
     assert the(at.Exit, table.silence(0.2)) == [at.Exit(at.UNREPORTED)]
 
 

@@ -17,9 +17,10 @@ from synergy.core.model import Task, Unit, UnitWrite
 from synergy.core.recovery import after_lost_lease, canceled
 from synergy.core.states import UnitState
 from synergy.stores import open_store
-from synergy.worker import protocol as at
+from synergy.worker import messages as at
+from synergy.worker.messages import Action, Event
 from synergy.worker.outcomes import Outcome, Verdict, failed
-from synergy.worker.protocol import Action, Event, WorkerProtocol
+from synergy.worker.protocol import PATIENCE, WorkerProtocol
 
 START = datetime(2026, 11, 20, tzinfo=UTC)
 HOURS = Calendar(Granularity.HOURLY)
@@ -178,7 +179,7 @@ class World(RuleBasedStateMachine):
         for box in self.boxes:
             assert box.protocol.held == []
             self.tell(box, at.Stop())
-            self.advance(at.PATIENCE / 2)
+            self.advance(PATIENCE / 2)
             assert box.code == at.DONE
 
     # how it happens
@@ -216,7 +217,7 @@ class World(RuleBasedStateMachine):
         match action:
             case at.StartSlot(slot):
                 yield at.SlotReady(slot)
-            case at.Run(slot, unit):
+            case at.Run(slot, (unit,)):
                 assert slot not in box.running
                 assert unit.state is UnitState.IN_PROGRESS
                 box.running[slot] = unit

@@ -17,8 +17,7 @@ from synergy.errors import Unreachable
 from synergy.ports import Store
 from synergy.stores import open_store
 from synergy.stores.bell import MemoryBell
-from synergy.worker import protocol as at
-from synergy.worker.protocol import WorkerProtocol
+from synergy.worker.protocol import SlotState, WorkerProtocol
 from synergy.worker.shell import Shell
 from tests.worker.yard import PROJECT, until
 
@@ -141,4 +140,4 @@ def test_a_slot_that_dies_during_a_command_does_not_disturb_it(desk: Desk, tmp_p
     assert desk.ended(unit).state is UnitState.PROCESSED
     second = desk.request(entry="tasks:nothing")
     assert second.key == unit.key
-    until(lambda: desk.shell.once() or desk.protocol.slot_state(0) is at.SlotState.READY, pace=0)
+    until(lambda: desk.shell.once() or desk.protocol.slot_state(0) is SlotState.READY, pace=0)

@@ -1,0 +1,235 @@
+"""What passes between the worker's machine (`synergy.worker.protocol`) and its shell.
+
+*Events* are what happened, the store's answers among them; *actions* are what is to be done.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from synergy.core.model import Applied, Claim, Refused, Renewal, Unit, UnitWrite
+from synergy.worker.outcomes import Outcome
+from synergy.worker.work import Progress
+
+#: Exit codes of the worker program: all handed in; something left for the leases to recover.
+DONE: Final = 0
+UNREPORTED: Final = 5
+
+
+# events
+
+
+@dataclass(frozen=True, slots=True)
+class SlotReady:
+    """The slot's process has started and waits for work."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class SlotGone:
+    """The slot's process and all its descendants have ended, and its attempt's log is closed.
+
+    Of the units that it was given, the first one that has not `Ended` may have been at work;
+    `outcome` is how that came out, if it said so before.  The others were not started.
+    """
+
+    slot: int
+    reason: str
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The slot's attempt is over, nothing of it runs, its log is closed.
+
+    The slot goes on with the next unit that it was given, if there is one.
+    """
+
+    slot: int
+    outcome: Outcome
+    #: Monotonic times at which it was started and over; None for now.
+    began: float | None = None
+    ended: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slow:
+    """The slot's attempt takes more than a moment, and the slot will start no other after it.
+
+    The units that it was given behind this one are unstarted, and the machine's again.
+    """
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """The attempt in the slot said how far it is."""
+
+    slot: int
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Rang:
+    """Somebody rang the workers' bell: there may be units."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The worker shall end (SIGTERM, SIGINT); the second time, at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The store's answer to `ClaimUnits`, and to `FindClaimed`."""
+
+    units: Sequence[Unit]
+
+
+@dataclass(frozen=True, slots=True)
+class NextDue:
+    """The store's answer to `LookAhead`."""
+
+    at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The store's answer to `Renew`."""
+
+    answers: Sequence[bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The store's answer to `Report`."""
+
+    answers: Sequence[Applied | Refused[Unit]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """The store did not answer the action: whether it was done is not known."""
+
+    action: "Action"
+    reason: str
+
+
+Event = (
+    SlotReady
+    | SlotGone
+    | Ended
+    | Slow
+    | Progressed
+    | Rang
+    | Stop
+    | Claimed
+    | NextDue
+    | Renewed
+    | Reported
+    | Unanswered
+)
+
+
+# actions
+
+
+@dataclass(frozen=True, slots=True)
+class StartSlot:
+    """Start the slot's process; answered by `SlotReady` or `SlotGone`."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run the units' attempts in the slot, one after the other, behind those that it has.
+
+    Each is answered by `Ended`, unless `Slow` or `SlotGone` gives it back.  A command line is
+    run alone.
+    """
+
+    slot: int
+    units: tuple[Unit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Kill what runs in the slot, with all its descendants; answered by `SlotGone`, or `Ended`."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimUnits:
+    """Claim in the store."""
+
+    claim: Claim
+
+
+@dataclass(frozen=True, slots=True)
+class FindClaimed:
+    """Read the active units back that carry this owner's token."""
+
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class LookAhead:
+    """Ask the store when the next unit is due."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Renew in the store."""
+
+    renewals: tuple[Renewal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Write in the store."""
+
+    writes: tuple[UnitWrite, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """Ring the bell of "scheduler" or "worker"."""
+
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """One line for the worker's own log."""
+
+    action: str
+    text: str
+    key: str = ""
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """End with this exit code."""
+
+    code: int
+
+
+Action = (
+    StartSlot
+    | Run
+    | Kill
+    | ClaimUnits
+    | FindClaimed
+    | LookAhead
+    | Renew
+    | Report
+    | Ring
+    | Say
+    | Exit
+)
