@@ -1,12 +1,14 @@
 """Two workers' protocols on one store, under silences, pauses, deaths and cancelations.
 
-Whatever happens, no attempt runs in two places that are awake, no worker that is awake runs an
-attempt beyond its deadline, nobody asks to be called again at once for ever, and when the faults
-stop every unit ends.
+Whatever happens, no attempt runs in two places that are awake or is started twice, no worker that
+is awake runs an attempt beyond its deadline, nobody asks to be called again at once for ever, and
+when the faults stop every unit ends.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from math import inf
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -15,12 +17,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from synergy.core.intervals import Calendar, Granularity
 from synergy.core.model import Task, Unit, UnitWrite
 from synergy.core.recovery import after_lost_lease, canceled
-from synergy.core.states import UnitState
 from synergy.stores import open_store
 from synergy.worker import messages as at
 from synergy.worker.messages import Action, Event
 from synergy.worker.outcomes import Outcome, Verdict, failed
 from synergy.worker.protocol import PATIENCE, WorkerProtocol
+from synergy.worker.wire import SLOW_AFTER
 
 START = datetime(2026, 11, 20, tzinfo=UTC)
 HOURS = Calendar(Granularity.HOURLY)
@@ -33,15 +35,30 @@ OUTCOMES = (
 
 
 class Box:
-    """One worker: its protocol, what runs in its slots, and how its store answers."""
+    """One worker: its protocol, what its slots were given, and how its store answers."""
 
     def __init__(self, name: str) -> None:
         self.protocol = WorkerProtocol(name, 2, grace=timedelta(seconds=3))
-        self.running: dict[int, Unit] = {}
+        #: The first one runs, since its time.
+        self.queues: dict[int, deque[Unit]] = {0: deque(), 1: deque()}
+        self.began = {0: 0.0, 1: 0.0}
+        self.slow: set[int] = set()
         self.store = "fine"
         self.paused = False
         self.code: int | None = None
         self.waiting: list[Event] = []
+
+    @property
+    def running(self) -> dict[int, Unit]:
+        return {slot: queue[0] for slot, queue in self.queues.items() if queue}
+
+    def slow_at(self) -> float:
+        """When the next slot will be seen to take long."""
+        fronts = self.running.keys() - self.slow
+        return min((self.began[slot] + SLOW_AFTER for slot in fronts), default=inf)
+
+    def wake_at(self) -> float:
+        return min(self.protocol.wake_at(), self.slow_at())
 
 
 class World(RuleBasedStateMachine):
@@ -51,6 +68,7 @@ class World(RuleBasedStateMachine):
         self.store = open_store("memory://")
         self.units: list[Unit] = []
         self.names = 0
+        self.started: set[tuple[str, int]] = set()
         self.boxes = [self.box(), self.box()]
         for box in self.boxes:
             self.settle(box)
@@ -65,10 +83,29 @@ class World(RuleBasedStateMachine):
 
     # what happens
 
-    @rule(limit=st.sampled_from([None, 1, 30]))
-    def request(self, limit: int | None) -> None:
+    @rule(limit=st.sampled_from([None, 1, 30]), process=st.sampled_from("pq"))
+    def request(self, limit: int | None, process: str) -> None:
+        self.add(process, limit)
+        self.advance(1.2)
+
+    @rule(count=st.sampled_from([3, 30]), box=st.integers(0, 1))
+    def herd(self, count: int, box: int) -> None:
+        """Many units of one process, of which some are claimed at once."""
+        for _ in range(count):
+            self.add("p", None)
+        self.ring(box)
+
+    @rule(box=st.integers(0, 1), count=st.sampled_from([3, 30]))
+    def quick(self, box: int, count: int) -> None:
+        """What it was given is over in no time."""
+        for _ in range(count):
+            for slot in list(self.boxes[box].running):
+                self.end(box, OUTCOMES[0], slot)
+            self.advance(0.0005)
+
+    def add(self, process: str, limit: int | None) -> None:
         unit = Unit(
-            process="p",
+            process=process,
             interval=HOURS.shift(HOURS.containing(START), len(self.units)),
             generation=1,
             task=Task(
@@ -81,24 +118,29 @@ class World(RuleBasedStateMachine):
         )
         self.units.append(unit)
         self.store.save_units([UnitWrite(unit, None)])
-        self.advance(1.2)
 
     @rule(box=st.integers(0, 1))
     def ring(self, box: int) -> None:
         self.tell(self.boxes[box], at.Rang())
 
-    @rule(seconds=st.sampled_from([0.01, 0.3, 1.0, 4.0, 15.0]))
+    @rule(seconds=st.sampled_from([0.01, 0.03, 0.3, 1.0, 4.0, 15.0]))
     def wait(self, seconds: float) -> None:
         self.advance(seconds)
 
     @rule(box=st.integers(0, 1), outcome=st.sampled_from(OUTCOMES), slot=st.integers(0, 1))
     def end(self, box: int, outcome: Outcome, slot: int) -> None:
-        if self.boxes[box].running.pop(slot, None) is not None:
-            self.tell(self.boxes[box], at.Ended(slot, outcome))
+        there = self.boxes[box]
+        if there.queues[slot]:
+            ended = at.Ended(slot, outcome, there.began[slot], self.time)
+            there.queues[slot].popleft()
+            self.begin(there, slot)
+            self.tell(there, ended)
 
     @rule(box=st.integers(0, 1), slot=st.integers(0, 1))
     def slot_dies(self, box: int, slot: int) -> None:
-        if self.boxes[box].running.pop(slot, None) is not None:
+        if self.boxes[box].queues[slot]:
+            self.boxes[box].queues[slot].clear()
+            self.boxes[box].slow.discard(slot)
             self.tell(self.boxes[box], at.SlotGone(slot, "killed by SIGKILL"))
 
     @rule(box=st.integers(0, 1), manner=st.sampled_from(["fine", "deaf", "mute"]))
@@ -123,7 +165,7 @@ class World(RuleBasedStateMachine):
         self.boxes[box].paused = False
         self.tell(self.boxes[box])
 
-    @rule(number=st.integers(0, 50))
+    @rule(number=st.integers(0, 300))
     def cancel(self, number: int) -> None:
         for unit in self.store.active_units()[number : number + 1]:
             self.store.save_units([UnitWrite(canceled(unit, self.now, "reopened"), unit.fence)])
@@ -167,10 +209,10 @@ class World(RuleBasedStateMachine):
             box.paused, box.store = False, "fine"
             self.settle(box)
         self.boxes = [self.box() if box.protocol.stopping else box for box in self.boxes]
-        for _ in range(300):
+        for count in range(3000):
             if not self.store.active_units() and not any(b.protocol.held for b in self.boxes):
                 break
-            self.advance(0.4)
+            self.advance(0.4 if count % 10 == 0 else 0.001)
             self.recover()
             for number, box in enumerate(self.boxes):
                 for slot in list(box.running):
@@ -188,13 +230,29 @@ class World(RuleBasedStateMachine):
         end = self.time + seconds
         while True:
             awake = [b for b in self.boxes if not b.paused and b.code is None]
-            wake = min((max(b.protocol.wake_at(), self.time) for b in awake), default=end)
+            wake = min((max(b.wake_at(), self.time) for b in awake), default=end)
             self.time = min(wake, end)
             for box in awake:
-                if box.protocol.wake_at() <= self.time:
+                if box.wake_at() <= self.time:
                     self.settle(box)
             if wake >= end:
                 return
+
+    def begin(self, box: Box, slot: int) -> None:
+        """The slot goes on by itself with the next of what it was given."""
+        box.slow.discard(slot)
+        box.began[slot] = self.time
+        if box.queues[slot]:
+            unit = box.queues[slot][0]
+            assert (unit.key, unit.attempt) not in self.started
+            self.started.add((unit.key, unit.attempt))
+
+    def see_slow(self, box: Box) -> Iterator[Event]:
+        for slot, unit in box.running.items():
+            if slot not in box.slow and self.time >= box.began[slot] + SLOW_AFTER:
+                box.slow.add(slot)
+                box.queues[slot] = deque([unit])
+                yield at.Slow(slot)
 
     def tell(self, box: Box, *events: Event) -> None:
         box.waiting += events
@@ -204,25 +262,28 @@ class World(RuleBasedStateMachine):
         """Let it act until it waits; at once when it is awake."""
         rounds = 0
         while not box.paused and box.code is None:
-            events, box.waiting = box.waiting, []
+            events, box.waiting = [*box.waiting, *self.see_slow(box)], []
             actions = box.protocol.handle(events, self.now, self.time)
             box.waiting = [event for action in actions for event in self.do(box, action)]
             rounds += 1
             assert rounds < 50, actions
             if not box.waiting:
-                assert box.code is not None or box.protocol.wake_at() > self.time
+                assert box.code is not None or box.wake_at() > self.time
                 return
 
     def do(self, box: Box, action: Action) -> Iterator[Event]:
         match action:
             case at.StartSlot(slot):
                 yield at.SlotReady(slot)
-            case at.Run(slot, (unit,)):
-                assert slot not in box.running
-                assert unit.state is UnitState.IN_PROGRESS
-                box.running[slot] = unit
+            case at.Run(slot, units):
+                assert slot not in box.slow
+                idle = not box.queues[slot]
+                box.queues[slot].extend(units)
+                if idle:
+                    self.begin(box, slot)
             case at.Kill(slot):
-                del box.running[slot]
+                box.queues[slot].clear()
+                box.slow.discard(slot)
                 yield at.SlotGone(slot, "killed")
             case at.Exit(code):
                 assert not box.running
