@@ -77,6 +77,7 @@ HOMES: Mapping[str, str] = {
     "hypothesis": "synergy.testing",
     "jinja2": "synergy.mx",
     "jsonschema": "synergy.schemas",
+    "huey": "synergy.bench",
     "luigi": "synergy.bench",
     "markupsafe": "synergy.mx",
     "pika": "synergy.brokers",

@@ -114,17 +114,22 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "bench": "core",
         "versions": {"synergy": __version__, "python": platform.python_version()},
-        "machine": {
-            "system": platform.platform(),
-            "processor": platform.processor() or platform.machine(),
-            "cpus": os.cpu_count(),
-        },
+        "machine": machine(),
         "runs": args.runs,
         "figures": {
             name: {"what": " ".join((FIGURES[name].__doc__ or "").split()), **FIGURES[name](args)}
             for name in names
             if not (name == "peers" and args.no_peers)
         },
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What it was measured on."""
+    return {
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpus": os.cpu_count(),
     }
 
 
@@ -209,7 +214,7 @@ def year(args: argparse.Namespace) -> dict[str, Any]:
 def peers(args: argparse.Namespace) -> dict[str, Any]:
     """The same spans by Luigi: its local scheduler in this machine's memory, one worker in the
     process, tasks that do nothing and whose completeness is looked up in a set."""
-    python = _peer_python(args.peers, LUIGI)
+    python = peer_python(args.peers, LUIGI)
     found: dict[str, Any] = {}
     for name, span in _size(args).shapes.items():
         # One that takes minutes is measured once: it does not spread enough to mind.
@@ -418,7 +423,7 @@ def _ours(begin: datetime, until: datetime, runs: int) -> dict[str, Any]:
 # the peer
 
 
-def _peer_python(folder: Path, requirement: str) -> Path:
+def peer_python(folder: Path, requirement: str) -> Path:
     """The interpreter of a virtual environment that has the peer; made where there is none."""
     home = folder / f"{requirement}-python{platform.python_version()}"
     python = home / "bin" / "python"

@@ -15,10 +15,12 @@ import heapq
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
+from math import inf
 from random import Random
 from typing import Any, Final, TypeVar
 
@@ -45,9 +47,10 @@ from synergy.scheduler.loop import Scheduler, Setting
 from synergy.scheduler.sources import SourcesAtOnce
 from synergy.testing.cases import Case
 from synergy.testing.invariants import Broken, CheckedStore, Violation
-from synergy.worker import protocol as at
+from synergy.worker import messages as at
 from synergy.worker.outcomes import Outcome, Verdict, failed
 from synergy.worker.protocol import WorkerProtocol
+from synergy.worker.wire import HOLDS_AFTER, SLOW_AFTER
 
 #: Idle programs look around at most so often (seconds): rings, not polls, make the pace.
 DOZE: Final = 2.0
@@ -351,12 +354,32 @@ class SchedulerActor(Actor):
 
 @dataclass(slots=True)
 class _Attempt:
-    """What runs in a slot."""
+    """An attempt that a slot was given."""
 
     unit: Unit
-    ends: float
+    lasts: float
     outcome: Outcome
     crash: bool
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A slot's child: it works off what it was given, also while its worker is paused."""
+
+    queue: deque[_Attempt] = field(default_factory=deque)
+    #: Since when the first one runs.
+    began: float = 0.0
+    slow: bool = False
+
+    @property
+    def ends(self) -> float:
+        """When the first one is over."""
+        return self.began + self.queue[0].lasts if self.queue else inf
+
+    @property
+    def wake_at(self) -> float:
+        """When its worker has something to do about it."""
+        return min(self.ends, inf if self.slow or not self.queue else self.began + SLOW_AFTER)
 
 
 class WorkerActor(Actor):
@@ -368,10 +391,9 @@ class WorkerActor(Actor):
         """Handle what happens, do what is said, sleep until there is more."""
         store = Wire(self)
         protocol = WorkerProtocol(self.id, self.world.case.slots, grace=timedelta(seconds=2))
-        self.protocol = protocol
-        running: dict[int, _Attempt] = {}
+        slots = [_Slot() for _ in range(self.world.case.slots)]
         events: list[at.Event] = []
-        stop_after = self.chance.choice([20.0, 60.0, 1e9])
+        stop_after = self.monotonic() + self.chance.choice([20.0, 60.0, inf])
         while True:
             if self.monotonic() > stop_after and not protocol.stopping and self.world.faulty:
                 self.world.tell(self, "is asked to stop")
@@ -381,46 +403,66 @@ class WorkerActor(Actor):
             for action in actions:
                 if isinstance(action, at.Exit):
                     return
-                self._do(store, action, running, events)
+                self._do(store, action, slots, events)
             if not events:
-                wake = min([protocol.wake_at(), *(each.ends for each in running.values())])
-                self._nap(wake - self.monotonic())
-                events = self._happened(running)
+                wake = min([protocol.wake_at(), *(slot.wake_at for slot in slots)])
+                self._nap(wake - self.monotonic(), bool(protocol.held))
+                events = self._happened(slots)
 
-    def _nap(self, seconds: float) -> None:
+    def _nap(self, seconds: float, busy: bool) -> None:
         if seconds > 0 and not self.rung:
             self.listening = True
-            held = bool(self.protocol.held)
-            self.sleep(seconds if held else max(seconds, DOZE))
+            self.sleep(seconds if busy else max(seconds, DOZE))
             self.listening = False
         if not self.alive:
             raise Killed
 
-    def _happened(self, running: dict[int, _Attempt]) -> list[at.Event]:
+    def _happened(self, slots: list[_Slot]) -> list[at.Event]:
         events: list[at.Event] = []
-        for slot, attempt in list(running.items()):
-            if attempt.ends <= self.monotonic():
-                del running[slot]
-                self.world.tell(self, f"finishes {attempt.unit.key}!{attempt.unit.attempt}")
-                if attempt.crash:
-                    events.append(at.SlotGone(slot, "killed by SIGSEGV"))
-                else:
-                    events.append(at.Ended(slot, attempt.outcome))
+        for index, slot in enumerate(slots):
+            while slot.ends <= self.monotonic():
+                events.append(self._ended(index, slot))
+            if slot.queue and not slot.slow and self.monotonic() >= slot.wake_at:
+                slot.slow = True
+                slot.queue = deque([slot.queue[0]])
+                events.append(at.Slow(index))
         if self.rung:
             self.rung = False
             events.append(at.Rang())
         return events
 
+    def _ended(self, index: int, slot: _Slot) -> at.Event:
+        over = slot.ends
+        attempt = slot.queue.popleft()
+        self.world.tell(self, f"finishes {attempt.unit.key}!{attempt.unit.attempt}")
+        if attempt.crash:
+            slot.queue.clear()
+            slot.slow = False
+            return at.SlotGone(index, "killed by SIGSEGV")
+        event = at.Ended(index, attempt.outcome, slot.began, over)
+        # After what took long a child waits for leave, else it goes on by itself.
+        self._begin(slot, self.monotonic() if attempt.lasts > HOLDS_AFTER else over)
+        return event
+
+    def _begin(self, slot: _Slot, when: float) -> None:
+        slot.began, slot.slow = when, False
+        if slot.queue:
+            self.world.begins(self, slot.queue[0].unit)
+
     def _do(
-        self, store: Wire, action: at.Action, running: dict[int, _Attempt], events: list[at.Event]
+        self, store: Wire, action: at.Action, slots: list[_Slot], events: list[at.Event]
     ) -> None:
         match action:
             case at.StartSlot(slot):
                 events.append(at.SlotReady(slot))
-            case at.Run(slot, unit):
-                running[slot] = self.world.attempt(unit)
+            case at.Run(slot, units):
+                idle = not slots[slot].queue
+                slots[slot].queue.extend(map(self.world.attempt, units))
+                if idle:
+                    self._begin(slots[slot], self.monotonic())
             case at.Kill(slot):
-                del running[slot]
+                slots[slot].queue.clear()
+                slots[slot].slow = False
                 events.append(at.SlotGone(slot, "killed"))
             case at.Ring(role):
                 self.ring(role)
@@ -471,6 +513,7 @@ class World:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self._turns = 0
+        self._started: set[tuple[str, int]] = set()
         self._restart = Random(f"{case.seed}/restarts")
         self._bell = Random(f"{case.seed}/bell")
         self.schedulers = [SchedulerActor(self, f"s{n}") for n in range(case.schedulers)]
@@ -662,7 +705,16 @@ class World:
             )
         elif self.faulty and drawn > 0.85:
             outcome = Outcome(Verdict.GIVE_UP, "useless")
-        return _Attempt(unit, self.seconds + lasts, outcome, crash)
+        return _Attempt(unit, lasts, outcome, crash)
+
+    def begins(self, actor: Actor, unit: Unit) -> None:
+        """An attempt starts to run: never twice under one number (I19)."""
+        place = (unit.key, unit.attempt)
+        if place in self._started:
+            self._found("I19", f"{actor.id} runs attempt {unit.attempt} of {unit.key} again")
+        self._started.add(place)
+        if self.recording:
+            self.tell(actor, f"runs {unit.key}!{unit.attempt}")
 
     def measure(self, source: str, interval: Interval) -> tuple[Json, Json] | None:
         """The source of recomputing processes."""

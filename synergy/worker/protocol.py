@@ -208,6 +208,7 @@ class WorkerProtocol:
         margin: timedelta = LEASE_MARGIN,
         grace: timedelta = timedelta(0),
         processes: Iterable[str] | None = None,
+        ahead: bool = True,
     ) -> None:
         if slots < 1:
             raise ValueError(f"a worker has at least one slot, not {slots}")
@@ -225,6 +226,7 @@ class WorkerProtocol:
         self._out: list[Action] = []
         self._now = datetime.min
         self._time = 0.0
+        self._ahead = ahead
         self._pace = Pace()
         # claims
         self._claims = 0
@@ -506,7 +508,7 @@ class WorkerProtocol:
 
     def _window(self) -> int:
         """How many units may be held ahead, for those slots that get on with their work."""
-        return self._pace.window() * sum(self._gets_on(slot) for slot in self._slots)
+        return self._ahead * self._pace.window() * sum(self._gets_on(slot) for slot in self._slots)
 
     def _room(self) -> int:
         have = len(self._pool) + sum(len(slot.queue) for slot in self._slots)

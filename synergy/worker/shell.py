@@ -61,12 +61,15 @@ def run_worker(
     grace: timedelta = timedelta(seconds=20),
     log: logging.Logger,
     times: Times | None = None,
+    ahead: bool = True,
 ) -> int:
     """Be a worker until SIGTERM, SIGINT or SIGHUP; the exit code of the program.
 
     `worker_id` must never have been used before: it is part of the token of every claim.
     `processes` limits it to these.  Units run in `project`; their attempts' logs stand below
-    `log_dir`.  A second signal ends the `grace` that the first one gives to running units.
+    `log_dir`.  Without `ahead` no unit is claimed before it can be started.
+
+    A second signal ends the `grace` that the first one gives to running units.
     """
     times = times or Times()
     protocol = WorkerProtocol(
@@ -77,6 +80,7 @@ def run_worker(
         margin=times.margin,
         grace=grace,
         processes=processes,
+        ahead=ahead,
     )
     programs.become_subreaper()
     shell = Shell(store, bell, clock, protocol, slots, project, log_dir, log)
