@@ -13,9 +13,7 @@ FOLDER, COUNT = sys.argv[1], int(sys.argv[2])
 
 from huey import SqliteHuey  # noqa: E402
 
-huey = SqliteHuey(
-    filename=os.path.join(FOLDER, "huey.db"), fsync=True, results=False, timeout=60
-)
+huey = SqliteHuey(filename=os.path.join(FOLDER, "huey.db"), fsync=True, results=False, timeout=60)
 DONE = os.path.join(FOLDER, "done")
 
 

@@ -13,9 +13,9 @@ one.
 
 import heapq
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -50,7 +50,7 @@ from synergy.testing.invariants import Broken, CheckedStore, Violation
 from synergy.worker import messages as at
 from synergy.worker.outcomes import Outcome, Verdict, failed
 from synergy.worker.protocol import WorkerProtocol
-from synergy.worker.wire import HOLDS_AFTER, SLOW_AFTER
+from synergy.worker.wire import HOLD_AFTER, SLOW_AFTER
 
 #: Idle programs look around at most so often (seconds): rings, not polls, make the pace.
 DOZE: Final = 2.0
@@ -441,7 +441,7 @@ class WorkerActor(Actor):
             return at.SlotGone(index, "killed by SIGSEGV")
         event = at.Ended(index, attempt.outcome, slot.began, over)
         # After what took long a child waits for leave, else it goes on by itself.
-        self._begin(slot, self.monotonic() if attempt.lasts > HOLDS_AFTER else over)
+        self._begin(slot, self.monotonic() if attempt.lasts > HOLD_AFTER else over)
         return event
 
     def _begin(self, slot: _Slot, when: float) -> None:
