@@ -42,6 +42,14 @@ ZONES: Final = (
     "Australia/Lord_Howe",
     "Asia/Kathmandu",
 )
+#: Seconds that attempts last: so short that they are claimed ahead, and longer than a lease.
+DURATIONS: Final = (
+    (0.001, 0.002),
+    (0.001, 0.002, 0.004, 3.0),
+    (0.01, 0.4, 2.0),
+    (0.2, 1.0, 9.0),
+    (0.5, 18.0, 33.0),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +148,7 @@ class _Maker:
             leaseless=chance.random() < 0.4,
             clocks=chance.random() < 0.2,
             calm_after=chance.choice([15.0, 30.0, 60.0]),
-            durations=chance.choice([(0.001, 0.002), (0.01, 0.4, 2.0), (0.2, 1.0, 9.0)]),
+            durations=chance.choice(DURATIONS),
             failures=chance.choice([0.0, 0.1, 0.1, 0.4]),
             lost_rings=chance.choice([0.0, 0.1, 0.5]),
             switches=chance.choice([0.02, 0.1, 0.3]),

@@ -61,6 +61,7 @@ END_WITHIN: Final = 400.0
 TURNS: Final = 20_000
 
 Result = TypeVar("Result")
+Drawn = TypeVar("Drawn")
 
 
 class Killed(BaseException):
@@ -117,6 +118,8 @@ class Actor:
         self.rung = False
         self.listening = False
         self.paused = False
+        #: When its last pause ended.
+        self.resumed_at = -inf
         #: Which of its wake-ups counts.
         self.ticket = 0
         self.coroutine: greenlet | None = None
@@ -150,9 +153,15 @@ class Actor:
         """Sleep until rung."""
         if not self.rung:
             self.listening = True
-            self.sleep(max(seconds, 0.0) if seconds < DOZE / 10 else max(seconds, DOZE))
+            self.sleep(max(seconds, 0.0) if seconds < DOZE / 10 else DOZE)
+            while self.alive and not self.rung and self.idles():
+                self.sleep(DOZE)
             self.listening = False
         return self.rung
+
+    def idles(self) -> bool:
+        """Whether a look at the store would find nothing: such looks are left out."""
+        return False
 
     def fileno(self) -> int:
         """There is none."""
@@ -220,8 +229,8 @@ class Actor:
         if drawn < dice.pause:
             if world.fault(self, "pause", where):
                 self.paused = True
-                self.sleep(self.chance.choice(PAUSES))
-                self.paused = False
+                self.sleep(world.detail(self, PAUSES))
+                self.paused, self.resumed_at = False, world.seconds
                 if not self.alive:
                     raise Killed
         elif drawn < dice.kill:
@@ -232,7 +241,7 @@ class Actor:
             if world.fault(self, "error", where):
                 raise Unreachable(f"no answer {where}")
         elif world.fault(self, "clock", where):
-            self.skew = self.chance.choice(SKEWS)
+            self.skew = world.detail(self, SKEWS)
 
 
 #: Pauses in seconds: shorter and longer than the leases of schedulers (4 s) and workers (15 s).
@@ -337,6 +346,14 @@ class SchedulerActor(Actor):
         turns = iter(range(self.chance.choice([30, 200, TURNS])))
         scheduler.run(lambda: not world.over and next(turns, None) is None and world.faulty)
 
+    def idles(self) -> bool:
+        """Whether all is seen; with the lease on it must be renewed."""
+        leader, store = self.leader, self.world.store
+        if leader is None or not self.world.case.leaseless or store._open_requests:
+            return False
+        wake = leader.engine.wake_at()
+        return leader._position == store._last_seq and (wake is None or wake > self.now())
+
     @property
     def leader(self) -> Scheduler | None:
         """Its scheduler, if that is alive and believes to lead."""
@@ -386,12 +403,15 @@ class WorkerActor(Actor):
     """A worker program: the real protocol, with played attempts in its slots."""
 
     role = "worker"
+    #: Those of this life.
+    slots: Sequence[_Slot] = ()
 
     def main(self) -> None:
         """Handle what happens, do what is said, sleep until there is more."""
         store = Wire(self)
         protocol = WorkerProtocol(self.id, self.world.case.slots, grace=timedelta(seconds=2))
         slots = [_Slot() for _ in range(self.world.case.slots)]
+        self.slots = slots
         events: list[at.Event] = []
         stop_after = self.monotonic() + self.chance.choice([20.0, 60.0, inf])
         while True:
@@ -409,13 +429,23 @@ class WorkerActor(Actor):
                 self._nap(wake - self.monotonic(), bool(protocol.held))
                 events = self._happened(slots)
 
+    def running(self) -> list[str]:
+        """Keys of the units that its slots are at."""
+        return [slot.queue[0].unit.key for slot in self.slots if slot.queue]
+
     def _nap(self, seconds: float, busy: bool) -> None:
         if seconds > 0 and not self.rung:
             self.listening = True
             self.sleep(seconds if busy else max(seconds, DOZE))
+            while not busy and self.alive and not self.rung and self.idles():
+                self.sleep(DOZE)
             self.listening = False
         if not self.alive:
             raise Killed
+
+    def idles(self) -> bool:
+        """Whether nothing is requested."""
+        return not self.world.store._queue
 
     def _happened(self, slots: list[_Slot]) -> list[at.Event]:
         events: list[at.Event] = []
@@ -687,6 +717,10 @@ class World:
         self.tell(actor, f"✗ {kind} {where}")
         return True
 
+    def detail(self, actor: Actor, choices: Sequence[Drawn]) -> Drawn:
+        """How bad a fault is: drawn apart, so that one left out changes nothing else."""
+        return Random(f"{self.case.seed}/{actor.id}:{actor.steps}").choice(choices)
+
     def attempt(self, unit: Unit) -> _Attempt:
         """How an attempt will come out: decided by its name, not by who runs it or when."""
         chance = Random(f"{self.case.seed}/{unit.key}/{unit.attempt}")
@@ -708,11 +742,18 @@ class World:
         return _Attempt(unit, lasts, outcome, crash)
 
     def begins(self, actor: Actor, unit: Unit) -> None:
-        """An attempt starts to run: never twice under one number (I19)."""
+        """An attempt starts to run: never twice under one number, never beside another one.
+
+        Where clocks are right, a worker that can act has stopped before anybody else starts (D4).
+        """
         place = (unit.key, unit.attempt)
         if place in self._started:
             self._found("I19", f"{actor.id} runs attempt {unit.attempt} of {unit.key} again")
         self._started.add(place)
+        for other in () if self.case.clocks else self.workers:
+            acts = other.alive and not other.paused and self.seconds - other.resumed_at > 1.0
+            if acts and other is not actor and unit.key in other.running():
+                self._found("I5", f"{actor.id} starts {unit.key}, which {other.id} runs still")
         if self.recording:
             self.tell(actor, f"runs {unit.key}!{unit.attempt}")
 
@@ -826,6 +867,11 @@ class World:
 
     def _found(self, invariant: str, text: str) -> None:
         raise Broken(Violation(invariant, text))
+
+    @property
+    def transitions(self) -> int:
+        """How many were applied."""
+        return self.store._last_seq
 
     # the story
 
