@@ -35,8 +35,9 @@ _MICROSECOND = timedelta(microseconds=1)
 _BACKOFF = 10_000_000
 _MAX_ATTEMPTS = 3
 
-_JOB_STATES = {state.value: state for state in JobState}
-_UNIT_STATES = {state.value: state for state in UnitState}
+#: States by their names.
+JOB_STATES: Final = {state.value: state for state in JobState}
+UNIT_STATES: Final = {state.value: state for state in UnitState}
 
 # ASCII only, because reasons come from programs: a lone surrogate of an undecodable file name
 # must not make a report unstorable.  NaN and infinity are refused: no other reader takes them.
@@ -158,11 +159,11 @@ def job_from_document(document: Mapping[str, Any]) -> Job:
     return Job(
         process=document["process"],
         interval=_interval(document),
-        state=_JOB_STATES[document["state"]],
+        state=JOB_STATES[document["state"]],
         version=document["version"],
         generation=get("generation", 1),
         result=get("result", 0),
-        result_state=None if result_state is None else _JOB_STATES[result_state],
+        result_state=None if result_state is None else JOB_STATES[result_state],
         fingerprint=get("fingerprint"),
         consumed=get("consumed"),
         consuming=get("consuming"),
@@ -241,7 +242,7 @@ def unit_from_document(document: Mapping[str, Any]) -> Unit:
         run=get("run", 0),
         attempt=get("attempt", 1),
         failures=get("failures", 0),
-        state=_UNIT_STATES[document["state"]],
+        state=UNIT_STATES[document["state"]],
         version=document["version"],
         owner=get("owner"),
         lease_until=_maybe(get("lease_until")),

@@ -7,11 +7,13 @@ out by looking at it in a way that leaves every byte as it is.
 """
 
 import contextlib
+import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from synergy.errors import BadInput, NewerSchema
@@ -27,8 +29,7 @@ class Migration:
     change: str | Callable[[sqlite3.Connection], None]
 
 
-#: Of every document the JSON is the truth; the other columns are what is searched for.  The
-#: partial indexes hold what is active or requested only, so that history costs nothing.
+#: Of every document the JSON is the truth; the other columns are what is searched for.
 _TABLES = """
 CREATE TABLE jobs (
     key TEXT NOT NULL PRIMARY KEY,      -- process@label
@@ -104,7 +105,155 @@ CREATE TABLE leases (
 ) STRICT;
 """
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, "tables", _TABLES),)
+#: Every field has its column, so that a write changes what changed and encodes nothing anew; what
+#: may be any text or structure is JSON.  Transitions are in the feed only, linked by `told` and
+#: `previous`.  The partial indexes hold what is active or requested only, so that history costs
+#: nothing.
+_COLUMNS = """
+CREATE TABLE jobs (
+    key TEXT NOT NULL PRIMARY KEY,      -- process@label
+    process TEXT NOT NULL,
+    label TEXT NOT NULL,
+    start INTEGER NOT NULL,             -- microseconds since the epoch, as all instants
+    "end" INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    active INTEGER NOT NULL,            -- 1: not terminal, or held
+    generation INTEGER NOT NULL,
+    result INTEGER NOT NULL,
+    result_state TEXT,
+    fingerprint TEXT,                   -- JSON
+    consumed TEXT,                      -- JSON
+    consuming TEXT,                     -- JSON
+    attempts INTEGER NOT NULL,
+    unit TEXT,
+    runs INTEGER NOT NULL,
+    next_run INTEGER,
+    forced INTEGER NOT NULL,
+    holds TEXT,                         -- JSON, NULL: none
+    requests TEXT,                      -- JSON, NULL: none
+    reason TEXT,                        -- JSON, NULL: none
+    told INTEGER NOT NULL               -- number of its last feed entry, 0: none
+) STRICT, WITHOUT ROWID;
+CREATE INDEX jobs_by_start ON jobs (process, start);
+CREATE INDEX jobs_active ON jobs (process, start) WHERE active = 1;
+
+CREATE TABLE units (
+    key TEXT NOT NULL PRIMARY KEY,      -- process@label#generation
+    process TEXT NOT NULL,
+    label TEXT NOT NULL,
+    start INTEGER NOT NULL,
+    "end" INTEGER NOT NULL,
+    generation INTEGER NOT NULL,
+    run INTEGER NOT NULL,
+    priority INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    task TEXT NOT NULL,                 -- JSON
+    state TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    active INTEGER NOT NULL,            -- 1: not terminal
+    attempt INTEGER NOT NULL,
+    failures INTEGER NOT NULL,
+    owner TEXT,
+    lease_until INTEGER,
+    not_before INTEGER,
+    started_at INTEGER,
+    finished_at INTEGER,
+    low TEXT,                           -- JSON
+    high TEXT,                          -- JSON
+    count INTEGER,
+    fingerprint TEXT,                   -- JSON
+    progress TEXT,                      -- JSON
+    reason TEXT,                        -- JSON, NULL: none
+    told INTEGER NOT NULL               -- number of its last feed entry, 0: none
+) STRICT, WITHOUT ROWID;
+CREATE INDEX units_active ON units (start, key) WHERE active = 1;
+CREATE INDEX units_requested ON units (priority DESC, start, key, not_before, process)
+    WHERE state = 'requested';
+
+CREATE TABLE feed (
+    seq INTEGER NOT NULL PRIMARY KEY,   -- without gaps; above marks.folded: not public yet
+    kind TEXT NOT NULL,                 -- job or unit
+    key TEXT NOT NULL,
+    process TEXT NOT NULL,
+    label TEXT NOT NULL,
+    start INTEGER NOT NULL,
+    "end" INTEGER NOT NULL,
+    previous INTEGER NOT NULL,          -- number of the document's entry before, 0: none
+    version INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    before TEXT NOT NULL,
+    after TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    result INTEGER NOT NULL,
+    reason TEXT                         -- JSON, NULL: none
+) STRICT;
+"""
+
+
+def _spread(connection: sqlite3.Connection) -> None:
+    """From documents to columns; what the feed has forgotten, documents forget too."""
+    for index in ("jobs_by_start", "jobs_active", "units_active", "units_requested"):
+        connection.execute(f"DROP INDEX {index}")
+    for table in ("jobs", "units", "feed"):
+        connection.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
+    for statement in _statements(_COLUMNS):
+        connection.execute(statement)
+
+    def json_or_null(value: Any) -> str | None:
+        return None if value is None else json.dumps(value, separators=(",", ":"))
+
+    told: dict[tuple[str, str], tuple[int, int]] = {}  # number and version of the last entry
+    for seq, *document, transition in connection.execute("SELECT * FROM old_feed ORDER BY seq"):
+        version, at, before, after, generation, attempt, *tail = json.loads(transition)
+        result, reason = tail[0] if tail else 0, tail[1] if tail[1:] else None
+        name = (document[0], document[1])
+        last, last_version = told.get(name, (0, 0))
+        # A job that was forgotten and begun anew counts from 1 again.
+        previous = last if last_version < version else 0
+        told[name] = (seq, version)
+        row = [seq, *document, previous, version, at, before, after, generation, attempt, result]
+        connection.execute(_insert("feed", 16), [*row, json_or_null(reason)])
+
+    for key, active, last, text in connection.execute(
+        "SELECT key, active, told, document FROM old_jobs"
+    ):
+        get = json.loads(text).get
+        row = [key, get("process"), get("label"), get("start"), get("end"), get("state")]
+        row += [get("version"), active, get("generation", 1), get("result", 0)]
+        row += [get("result_state"), json_or_null(get("fingerprint"))]
+        row += [json_or_null(get("consumed")), json_or_null(get("consuming"))]
+        row += [get("attempts", 0), get("unit"), get("runs", 0), get("next_run")]
+        row += [int(get("forced", False)), json_or_null(get("holds"))]
+        row += [json_or_null(get("requests")), json_or_null(get("reason")), last]
+        connection.execute(_insert("jobs", 23), row)
+
+    for key, priority, text in connection.execute("SELECT key, priority, document FROM old_units"):
+        get = json.loads(text).get
+        active = int(get("state") in ("requested", "claimed", "in_progress"))
+        last, _ = told.get(("unit", key), (0, 0))
+        row = [key, get("process"), get("label"), get("start"), get("end"), get("generation")]
+        row += [get("run", 0), priority, get("created_at"), json_or_null(get("task"))]
+        row += [get("state"), get("version"), active, get("attempt", 1), get("failures", 0)]
+        row += [get("owner"), get("lease_until"), get("not_before"), get("started_at")]
+        row += [get("finished_at"), json_or_null(get("low")), json_or_null(get("high"))]
+        row += [get("count"), json_or_null(get("fingerprint")), json_or_null(get("progress"))]
+        row += [json_or_null(get("reason")), last]
+        connection.execute(_insert("units", 27), row)
+
+    for table in ("jobs", "units", "feed"):
+        connection.execute(f"DROP TABLE old_{table}")
+
+
+def _insert(table: str, width: int) -> str:
+    return f"INSERT INTO {table} VALUES ({', '.join('?' * width)})"
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, "tables", _TABLES),
+    Migration(2, "columns", _spread),
+)
 
 _REGISTER = """
 CREATE TABLE IF NOT EXISTS schema_migrations (

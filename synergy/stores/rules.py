@@ -6,11 +6,9 @@ cannot disagree about the contract.
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
-from synergy.core.model import TRANSITIONS_KEPT, Claim, Fence, Job, Lease, Transition, Unit
+from synergy.core.model import Claim, Fence, Job, Lease, Transition, Unit
 from synergy.core.states import UnitInput, UnitState, next_unit_state
-from synergy.records import to_micros
 
 #: The states in which a worker holds a unit, so that its lease can be renewed.
 HELD = frozenset({UnitState.CLAIMED, UnitState.IN_PROGRESS})
@@ -53,28 +51,6 @@ def taken(unit: Unit, claim: Claim, applied: UnitInput) -> Unit:
         lease_until=claim.lease_until,
         started_at=claim.now if applied is UnitInput.START else unit.started_at,
     )
-
-
-def take_document(document: dict[str, Any], claim: Claim, applied: UnitInput) -> None:
-    """Make of a unit's document what `taken` makes of the unit.
-
-    Claims are what stores spend most of their time on, and this way costs a third.
-    """
-    before = document["state"]
-    after = next_unit_state(UnitState(before), applied).value
-    version, now = document["version"] + 1, to_micros(claim.now)
-    attempt = document.get("attempt", 1)
-    transition = [version, now, before, after, document["generation"], attempt]
-    document.pop("reason", None)
-    document.update(
-        state=after,
-        version=version,
-        owner=claim.owner,
-        lease_until=to_micros(claim.lease_until),
-        transitions=[*document.get("transitions", ()), transition][-TRANSITIONS_KEPT:],
-    )
-    if applied is UnitInput.START:
-        document["started_at"] = now
 
 
 def news(transitions: Iterable[Transition], version: int) -> list[Transition]:

@@ -7,7 +7,8 @@ SQLite lets one program write at a time, so the order of commits is known exactl
 therefore get their number in the feed right when their document is written, and stay private
 until `fold` moves the mark ``folded`` beyond them: nothing is written twice, the order between
 documents is that of the commits, and numbering is idempotent because a transition is news only
-to the version that did not have it.
+to the version that did not have it.  A document that is read back has its transitions from the
+feed; when that was pruned, it has those that are left.
 """
 
 import sqlite3
@@ -16,8 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from synergy.core.intervals import Interval
 from synergy.core.model import (
+    TRANSITIONS_KEPT,
     Applied,
     Claim,
     FeedEntry,
@@ -34,94 +35,125 @@ from synergy.core.model import (
     Unit,
     UnitWrite,
 )
-from synergy.core.states import UnitInput, UnitState
+from synergy.core.states import UnitInput
 from synergy.records import (
+    UNIT_STATES,
     from_micros,
     from_text,
-    job_from_document,
-    job_to_document,
     ledger_from_document,
     ledger_to_document,
     request_from_document,
     request_to_document,
     to_micros,
     to_text,
-    transition_from_list,
-    transition_to_list,
-    unit_from_document,
-    unit_to_document,
 )
 from synergy.stores.database import Database, open_database
 from synergy.stores.migrations import pending_migrations, upgrade
-from synergy.stores.rules import (
-    HELD,
-    fence_lets_pass,
-    job_is_active,
-    lease_after,
-    news,
-    take_document,
+from synergy.stores.rows import (
+    ENTRY_COLUMNS,
+    HEAD,
+    JOB_CHANGES,
+    JOB_COLUMNS,
+    TOLD,
+    TRANSITION_COLUMNS,
+    UNIT_CHANGES,
+    UNIT_COLUMNS,
+    UNIT_TAKEN,
+    Head,
+    Row,
+    entry_from_row,
+    head_of,
+    histories,
+    job_changes,
+    job_from_row,
+    take_row,
+    taken_changes,
+    transition_to_row,
+    unit_changes,
+    unit_from_row,
+    unit_given,
 )
+from synergy.stores.rules import fence_lets_pass, lease_after, news, standing_of
 
 _APPLIED = Applied()
-_HELD = frozenset(state.value for state in HELD)
 
-# Lists of keys are one parameter, so that a statement is prepared once whatever their number.
+# Lists are one parameter, so that a statement is prepared once whatever their number.
 _AMONG = "IN (SELECT value FROM json_each(?))"
 
-_PUT_JOB = """
-INSERT INTO jobs (key, process, start, version, active, told, document)
-VALUES (?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (key) DO UPDATE SET
-    version = excluded.version, active = excluded.active,
-    told = max(told, excluded.told), document = excluded.document
+
+def _insert(table: str, columns: Sequence[str]) -> str:
+    places = ", ".join("?" for _ in columns)
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places})"
+
+
+def _change(table: str, columns: Sequence[str]) -> str:
+    changes = ", ".join(f"{column} = ?" for column in columns)
+    return f"UPDATE {table} SET {changes} WHERE key = ?"
+
+
+_INSERT_JOB = _insert("jobs", JOB_COLUMNS)
+_CHANGE_JOB = _change("jobs", JOB_CHANGES)
+_JOBS = f"SELECT {', '.join(JOB_COLUMNS)} FROM jobs"
+_JOBS_AMONG = f"{_JOBS} WHERE key {_AMONG}"
+_STANDING_JOBS = f"SELECT key, version, told FROM jobs WHERE key {_AMONG}"
+_ACTIVE_JOB_KEYS = """
+SELECT key FROM jobs WHERE active = 1 UNION ALL
+SELECT key FROM feed
+WHERE seq > (SELECT value FROM marks WHERE name = 'folded') AND kind = 'job'
 """
+_ACTIVE_JOBS = f"{_JOBS} WHERE key IN ({_ACTIVE_JOB_KEYS}) ORDER BY process, start"
+_JOBS_BETWEEN = f"{_JOBS} WHERE process = ? AND start >= ? AND start < ? ORDER BY start"
+_LAST_JOBS = f"{_JOBS} WHERE process = ? ORDER BY start DESC LIMIT ?"
 _PRUNED_JOBS = """
 SELECT key FROM jobs
 WHERE process = ? AND start < ? AND active = 0
     AND told <= (SELECT value FROM marks WHERE name = 'folded')
     AND NOT EXISTS (
         SELECT 1 FROM units
-        WHERE units.key >= jobs.key || '#' AND units.key < jobs.key || '$'
-            AND units.state IN ('requested', 'claimed', 'in_progress')
+        WHERE units.key >= jobs.key || '#' AND units.key < jobs.key || '$' AND units.active = 1
     )
 """
 
-_PUT_UNIT = """
-INSERT INTO units (key, process, start, priority, state, attempt, owner, lease_until,
-    not_before, version, document)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (key) DO UPDATE SET
-    state = excluded.state, attempt = excluded.attempt, owner = excluded.owner,
-    lease_until = excluded.lease_until, not_before = excluded.not_before,
-    version = excluded.version, document = excluded.document
+_INSERT_UNIT = _insert("units", UNIT_COLUMNS)
+_CHANGE_UNIT = _change("units", UNIT_CHANGES)
+_TAKE_UNIT = _change("units", UNIT_TAKEN)
+_UNITS = f"SELECT {', '.join(UNIT_COLUMNS)} FROM units"
+_UNITS_AMONG = f"{_UNITS} WHERE key {_AMONG}"
+_STANDING_UNITS = f"""
+SELECT key, state, attempt, owner, lease_until, version, told FROM units WHERE key {_AMONG}
 """
-_ACTIVE_UNITS = """
-SELECT document FROM units
-WHERE state IN ('requested', 'claimed', 'in_progress') ORDER BY start, key
-"""
-_CLAIMABLE = """
-SELECT key, document FROM units
-WHERE state = 'requested' AND (not_before IS NULL OR not_before <= ?)
+_ACTIVE_UNITS = f"{_UNITS} WHERE active = 1 ORDER BY start, key"
+_CLAIMABLE = f"""
+{_UNITS} WHERE state = 'requested' AND (not_before IS NULL OR not_before <= ?)
 ORDER BY priority DESC, start, key LIMIT ?
 """
 _CLAIMABLE_OF = _CLAIMABLE.replace("ORDER", f"AND process {_AMONG} ORDER")
 _CLAIMABLE_AHEAD = _CLAIMABLE_OF.replace("ORDER", "AND attempt = 1 ORDER")
 _NEXT_CLAIMABLE = "SELECT min(coalesce(not_before, 0)) FROM units WHERE state = 'requested'"
-_TAKE_UNIT = """
-UPDATE units SET state = ?, owner = ?, lease_until = ?, version = ?, document = ?
-WHERE key = ?
+_RENEW = """
+UPDATE units SET lease_until = ?, progress = coalesce(?, progress)
+WHERE key = ? AND attempt = ? AND owner = ? AND state IN ('claimed', 'in_progress')
 """
 
 _LAST_SEQ = """
 SELECT max(coalesce((SELECT max(seq) FROM feed), 0), value) FROM marks WHERE name = 'folded'
 """
-_TELL = "INSERT INTO feed VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_TELL = _insert("feed", ENTRY_COLUMNS)
 _FOLDED = "SELECT value FROM marks WHERE name = 'folded'"
 _PENDING = f"SELECT ({_LAST_SEQ}) - ({_FOLDED})"
 _FOLD = "UPDATE marks SET value = value + ? WHERE name = 'folded'"
-
-#: A row of the table ``feed``.
-_Row = tuple[int, str, str, str, str, int, int, str]
+_FEED = f"""
+SELECT {", ".join(ENTRY_COLUMNS)} FROM feed
+WHERE seq > ? AND seq <= ({_FOLDED}) ORDER BY seq LIMIT ?
+"""
+_HISTORIES = f"""
+WITH RECURSIVE told (seq, depth) AS (
+    SELECT value, 1 FROM json_each(?) UNION ALL
+    SELECT previous, depth + 1 FROM told JOIN feed USING (seq)
+    WHERE previous > 0 AND depth < {TRANSITIONS_KEPT}
+)
+SELECT seq, {", ".join(TRANSITION_COLUMNS)} FROM told JOIN feed USING (seq) ORDER BY seq
+"""
 
 
 class SQLiteStore:
@@ -165,76 +197,50 @@ class SQLiteStore:
             return []
         with self._database.writing() as connection:
             keys = [write.job.key for write in writes]
-            versions: dict[str, int] = dict(
-                connection.execute(
-                    f"SELECT key, version FROM jobs WHERE key {_AMONG}", (to_text(keys),)
-                ).fetchall()
-            )
-            seq = _last_seq(connection)
+            standing: dict[str, tuple[int, int]] = {
+                key: (version, told)
+                for key, version, told in connection.execute(_STANDING_JOBS, (to_text(keys),))
+            }
+            feed = _Telling(connection)
             answers: list[Applied | Refused[Job]] = []
             put: dict[str, Job] = {}
-            rows: list[tuple[Any, ...]] = []
-            feed: list[_Row] = []
+            inserts: list[Row] = []
+            changes: list[Row] = []
             for key, write in zip(keys, writes, strict=True):
                 job = write.job
-                if versions.get(key, 0) != write.expected:
+                version, told = standing.get(key, (0, 0))
+                if version != write.expected:
                     answers.append(Refused(put[key] if key in put else _job(connection, key)))
                     continue
-                fresh = news(job.transitions, write.expected)
-                versions[key] = job.version
+                head = head_of(job, key)
+                told = feed.tell("job", head, news(job.transitions, version), told)
+                if version:
+                    changes.append((*job_changes(job, told), key))
+                else:
+                    inserts.append((*head, *job_changes(job, told)))
+                standing[key] = (job.version, told)
                 put[key] = job
-                document = job_to_document(job)
-                rows.append(
-                    (
-                        key,
-                        job.process,
-                        document["start"],
-                        job.version,
-                        job_is_active(job),
-                        seq + len(fresh) if fresh else 0,
-                        to_text(document),
-                    )
-                )
-                if fresh:
-                    seq = _tell(feed, seq, "job", key, document, fresh)
                 answers.append(_APPLIED)
-            connection.executemany(_PUT_JOB, rows)
-            connection.executemany(_TELL, feed)
+            connection.executemany(_INSERT_JOB, inserts)
+            connection.executemany(_CHANGE_JOB, changes)
+            feed.write()
         return answers
 
     def read_jobs(self, keys: Iterable[str]) -> dict[str, Job]:
         """Those that are stored."""
-        return {
-            job.key: job
-            for job in self._jobs(
-                f"SELECT document FROM jobs WHERE key {_AMONG}", (to_text(list(keys)),)
-            )
-        }
+        return {job.key: job for job in self._jobs(_JOBS_AMONG, (to_text(list(keys)),))}
 
     def active_jobs(self) -> list[Job]:
         """By process and start."""
-        return self._jobs(
-            "SELECT document FROM (SELECT process, start, document FROM jobs WHERE active = 1 "
-            "UNION SELECT process, start, document FROM jobs WHERE key IN (SELECT key FROM feed "
-            "WHERE seq > (SELECT value FROM marks WHERE name = 'folded') AND kind = 'job')) "
-            "ORDER BY process, start",
-            (),
-        )
+        return self._jobs(_ACTIVE_JOBS, ())
 
     def jobs_between(self, process: str, start: datetime, end: datetime) -> list[Job]:
         """By start."""
-        return self._jobs(
-            "SELECT document FROM jobs WHERE process = ? AND start >= ? AND start < ? "
-            "ORDER BY start",
-            (process, to_micros(start), to_micros(end)),
-        )
+        return self._jobs(_JOBS_BETWEEN, (process, to_micros(start), to_micros(end)))
 
     def last_jobs(self, process: str, limit: int) -> list[Job]:
         """Newest first."""
-        return self._jobs(
-            "SELECT document FROM jobs WHERE process = ? ORDER BY start DESC LIMIT ?",
-            (process, max(0, limit)),
-        )
+        return self._jobs(_LAST_JOBS, (process, max(0, limit)))
 
     def prune_jobs(self, process: str, before: datetime) -> int:
         """Forget what is over, folded and has no unit at work."""
@@ -247,10 +253,9 @@ class SQLiteStore:
             connection.executemany("DELETE FROM jobs WHERE key = ?", keys)
         return len(keys)
 
-    def _jobs(self, query: str, parameters: tuple[Any, ...]) -> list[Job]:
+    def _jobs(self, query: str, parameters: Row) -> list[Job]:
         with self._database.reading() as connection:
-            rows = connection.execute(query, parameters).fetchall()
-        return [job_from_document(from_text(text)) for (text,) in rows]
+            return _read_jobs(connection, query, parameters)
 
     # units of work
 
@@ -260,61 +265,40 @@ class SQLiteStore:
             return []
         with self._database.writing() as connection:
             keys = [write.unit.key for write in writes]
-            standing: dict[str, tuple[Fence, int]] = {
-                key: (Fence(UnitState(state), attempt, owner, _instant(lease)), version)
-                for key, state, attempt, owner, lease, version in connection.execute(
-                    "SELECT key, state, attempt, owner, lease_until, version FROM units "
-                    f"WHERE key {_AMONG}",
-                    (to_text(keys),),
-                ).fetchall()
+            standing: dict[str, tuple[Fence, int, int]] = {
+                key: (Fence(UNIT_STATES[state], attempt, owner, _instant(lease)), version, told)
+                for key, state, attempt, owner, lease, version, told in connection.execute(
+                    _STANDING_UNITS, (to_text(keys),)
+                )
             }
-            seq = _last_seq(connection)
+            feed = _Telling(connection)
             answers: list[Applied | Refused[Unit]] = []
             put: dict[str, Unit] = {}
-            rows: list[tuple[Any, ...]] = []
-            feed: list[_Row] = []
+            inserts: list[Row] = []
+            changes: list[Row] = []
             for key, write in zip(keys, writes, strict=True):
                 unit = write.unit
-                stands = standing.get(key)
-                if not _may_replace(stands, write):
+                fence, version, told = standing.get(key, (None, 0, 0))
+                if not _may_replace(fence, version, write):
                     answers.append(Refused(put[key] if key in put else _unit(connection, key)))
                     continue
-                fresh = news(unit.transitions, 0 if stands is None else stands[1])
-                standing[key] = (
-                    Fence(unit.state, unit.attempt, unit.owner, unit.lease_until),
-                    unit.version,
-                )
+                head = head_of(unit, key)
+                told = feed.tell("unit", head, news(unit.transitions, version), told)
+                if fence is None:
+                    inserts.append((*head, *unit_given(unit), *unit_changes(unit, told)))
+                else:
+                    changes.append((*unit_changes(unit, told), key))
+                standing[key] = (standing_of(unit), unit.version, told)
                 put[key] = unit
-                document = unit_to_document(unit)
-                rows.append(
-                    (
-                        key,
-                        unit.process,
-                        document["start"],
-                        unit.task.priority,
-                        document["state"],
-                        unit.attempt,
-                        unit.owner,
-                        document.get("lease_until"),
-                        document.get("not_before"),
-                        unit.version,
-                        to_text(document),
-                    )
-                )
-                seq = _tell(feed, seq, "unit", key, document, fresh)
                 answers.append(_APPLIED)
-            connection.executemany(_PUT_UNIT, rows)
-            connection.executemany(_TELL, feed)
+            connection.executemany(_INSERT_UNIT, inserts)
+            connection.executemany(_CHANGE_UNIT, changes)
+            feed.write()
         return answers
 
     def read_units(self, keys: Iterable[str]) -> dict[str, Unit]:
         """Those that are stored."""
-        return {
-            unit.key: unit
-            for unit in self._units(
-                f"SELECT document FROM units WHERE key {_AMONG}", (to_text(list(keys)),)
-            )
-        }
+        return {unit.key: unit for unit in self._units(_UNITS_AMONG, (to_text(list(keys)),))}
 
     def active_units(self) -> list[Unit]:
         """By start and key."""
@@ -331,29 +315,21 @@ class SQLiteStore:
             ):
                 return []
         with self._database.writing() as connection:
-            seq = _last_seq(connection)
+            feed = _Telling(connection)
             units: list[Unit] = []
-            feed: list[_Row] = []
             for applied, query, parameters in wishes:
-                rows: list[tuple[Any, ...]] = []
-                for key, text in connection.execute(query, parameters).fetchall():
-                    document = from_text(text)
-                    take_document(document, claim, applied)
-                    unit = unit_from_document(document)
-                    units.append(unit)
-                    rows.append(
-                        (
-                            document["state"],
-                            document["owner"],
-                            document["lease_until"],
-                            document["version"],
-                            to_text(document),
-                            key,
-                        )
-                    )
-                    seq = _tell(feed, seq, "unit", key, document, unit.transitions[-1:])
-                connection.executemany(_TAKE_UNIT, rows)
-            connection.executemany(_TELL, feed)
+                changes: list[Row] = []
+                found = connection.execute(query, parameters).fetchall()
+                known = _histories(connection, found)
+                for before in found:
+                    row, told = list(before), before[TOLD]
+                    made = take_row(row, claim, applied)
+                    row[TOLD] = feed.tell("unit", before[:HEAD], (made,), told)
+                    changes.append(taken_changes(row))
+                    transitions = (*known.get(told, ()), made)[-TRANSITIONS_KEPT:]
+                    units.append(unit_from_row(row, transitions))
+                connection.executemany(_TAKE_UNIT, changes)
+            feed.write()
         return units
 
     def next_claimable(self) -> datetime | None:
@@ -366,38 +342,24 @@ class SQLiteStore:
         if not renewals:
             return []
         with self._database.writing() as connection:
-            documents: dict[str, Any] = {
-                key: from_text(text)
-                for key, text in connection.execute(
-                    f"SELECT key, document FROM units WHERE key {_AMONG}",
-                    (to_text([renewal.key for renewal in renewals]),),
-                ).fetchall()
-            }
-            answers = []
-            rows = []
-            for renewal in renewals:
-                document = documents.get(renewal.key)
-                held = (
-                    document is not None
-                    and document["state"] in _HELD
-                    and document.get("attempt", 1) == renewal.attempt
-                    and document.get("owner") == renewal.owner
-                )
-                answers.append(held)
-                if held and document is not None:
-                    document["lease_until"] = to_micros(renewal.lease_until)
-                    if renewal.progress is not None:
-                        document["progress"] = list(renewal.progress)
-                    rows.append((document["lease_until"], to_text(document), renewal.key))
-            connection.executemany(
-                "UPDATE units SET lease_until = ?, document = ? WHERE key = ?", rows
-            )
-        return answers
+            return [
+                connection.execute(
+                    _RENEW,
+                    (
+                        to_micros(renewal.lease_until),
+                        None if renewal.progress is None else to_text(list(renewal.progress)),
+                        renewal.key,
+                        renewal.attempt,
+                        renewal.owner,
+                    ),
+                ).rowcount
+                == 1
+                for renewal in renewals
+            ]
 
-    def _units(self, query: str, parameters: tuple[Any, ...]) -> list[Unit]:
+    def _units(self, query: str, parameters: Row) -> list[Unit]:
         with self._database.reading() as connection:
-            rows = connection.execute(query, parameters).fetchall()
-        return [unit_from_document(from_text(text)) for (text,) in rows]
+            return _read_units(connection, query, parameters)
 
     # the feed
 
@@ -414,11 +376,8 @@ class SQLiteStore:
     def feed(self, after: int, limit: int) -> list[FeedEntry]:
         """Published entries, ascending."""
         with self._database.reading() as connection:
-            rows = connection.execute(
-                f"SELECT * FROM feed WHERE seq > ? AND seq <= ({_FOLDED}) ORDER BY seq LIMIT ?",
-                (after, max(0, limit)),
-            ).fetchall()
-        return _entries(rows)
+            rows = connection.execute(_FEED, (after, max(0, limit))).fetchall()
+        return [entry_from_row(row) for row in rows]
 
     def prune_feed(self, through: int) -> int:
         """Forget published entries."""
@@ -545,75 +504,67 @@ def _wishes(claim: Claim) -> list[tuple[UnitInput, str, tuple[Any, ...]]]:
     return wishes
 
 
-def _may_replace(stands: tuple[Fence, int] | None, write: UnitWrite) -> bool:
-    if stands is None or write.expected is None:
-        return stands is None and write.expected is None
+def _may_replace(standing: Fence | None, version: int, write: UnitWrite) -> bool:
+    if standing is None or write.expected is None:
+        return standing is None and write.expected is None
     # A unit that was claimed and handed back passes the fence of who saw it before (same state,
     # attempt and owner); its version must not go back, or the feed would number one twice.
-    return fence_lets_pass(write.expected, stands[0]) and write.unit.version >= stands[1]
+    return fence_lets_pass(write.expected, standing) and write.unit.version >= version
 
 
-def _last_seq(connection: sqlite3.Connection) -> int:
-    """The last number given, also when the feed has been pruned to nothing."""
-    seq: int = connection.execute(_LAST_SEQ).fetchone()[0]
-    return seq
+class _Telling:
+    """Transitions on their way into the feed, numbered in the order in which they are told."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        # The last number given, also when the feed has been pruned to nothing.
+        self._seq: int = connection.execute(_LAST_SEQ).fetchone()[0]
+        self._rows: list[Row] = []
+
+    def tell(self, kind: str, head: Head, transitions: Iterable[Transition], told: int) -> int:
+        """Number a document's new transitions, `told` being its last entry, and return the last."""
+        for transition in transitions:
+            self._seq += 1
+            self._rows.append((self._seq, kind, *head, *transition_to_row(transition, told)))
+            told = self._seq
+        return told
+
+    def write(self) -> None:
+        """Store them."""
+        self._connection.executemany(_TELL, self._rows)
 
 
-def _tell(
-    feed: list[_Row],
-    seq: int,
-    kind: str,
-    key: str,
-    document: Mapping[str, Any],
-    transitions: Iterable[Transition],
-) -> int:
-    """Number a document's new transitions; returns the last number given."""
-    for transition in transitions:
-        seq += 1
-        feed.append(
-            (
-                seq,
-                kind,
-                key,
-                document["process"],
-                document["label"],
-                document["start"],
-                document["end"],
-                to_text(transition_to_list(transition)),
-            )
-        )
-    return seq
+def _read_jobs(connection: sqlite3.Connection, query: str, parameters: Row) -> list[Job]:
+    rows = connection.execute(query, parameters).fetchall()
+    known = _histories(connection, rows)
+    return [job_from_row(row, known.get(row[TOLD], ())) for row in rows]
 
 
-def _entries(rows: Iterable[_Row]) -> list[FeedEntry]:
-    intervals: dict[tuple[str, int, int], Interval] = {}  # most entries share theirs with others
-    entries = []
-    for seq, kind, key, process, label, start, end, transition in rows:
-        interval = intervals.get((label, start, end))
-        if interval is None:
-            interval = Interval(from_micros(start), from_micros(end), label)
-            intervals[label, start, end] = interval
-        entries.append(
-            FeedEntry(
-                seq=seq,
-                kind=kind,
-                key=key,
-                process=process,
-                interval=interval,
-                transition=transition_from_list(from_text(transition)),
-            )
-        )
-    return entries
+def _read_units(connection: sqlite3.Connection, query: str, parameters: Row) -> list[Unit]:
+    rows = connection.execute(query, parameters).fetchall()
+    known = _histories(connection, rows)
+    return [unit_from_row(row, known.get(row[TOLD], ())) for row in rows]
+
+
+def _histories(
+    connection: sqlite3.Connection, rows: Sequence[Row]
+) -> dict[int, tuple[Transition, ...]]:
+    """The last transitions of the documents in these rows, by what they have told.
+
+    Entries never change, so that they may be read after the documents.
+    """
+    told = to_text([row[TOLD] for row in rows])
+    return histories(connection.execute(_HISTORIES, (told,)))
 
 
 def _job(connection: sqlite3.Connection, key: str) -> Job | None:
-    row = connection.execute("SELECT document FROM jobs WHERE key = ?", (key,)).fetchone()
-    return None if row is None else job_from_document(from_text(row[0]))
+    found = _read_jobs(connection, f"{_JOBS} WHERE key = ?", (key,))
+    return found[0] if found else None
 
 
 def _unit(connection: sqlite3.Connection, key: str) -> Unit | None:
-    row = connection.execute("SELECT document FROM units WHERE key = ?", (key,)).fetchone()
-    return None if row is None else unit_from_document(from_text(row[0]))
+    found = _read_units(connection, f"{_UNITS} WHERE key = ?", (key,))
+    return found[0] if found else None
 
 
 def _lease(connection: sqlite3.Connection, name: str) -> Lease | None:

@@ -1,4 +1,4 @@
-"""Documents of the stored form say exactly what the model said."""
+"""Documents and rows of the stored form say exactly what the model said."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,8 @@ from synergy.core.model import (
     Unit,
 )
 from synergy.core.states import JobState, UnitInput, UnitState
-from synergy.stores.rules import take_document, taken
+from synergy.stores import rows
+from synergy.stores.rules import taken
 
 texts = st.text(max_size=12)
 maybe_texts = st.none() | texts
@@ -226,12 +227,70 @@ def test_a_document_is_one_line_of_json() -> None:
     assert json.loads(text) == {"reason": "a\nb \udcff é", "n": [1, 2.5, None]}
 
 
+# rows
+
+
+def row_of(unit: Unit) -> tuple[Any, ...]:
+    return (*rows.head_of(unit, unit.key), *rows.unit_given(unit), *rows.unit_changes(unit, 7))
+
+
+@given(jobs)
+def test_a_job_is_read_back_from_its_row(job: Job) -> None:
+    row = (*rows.head_of(job, job.key), *rows.job_changes(job, 7))
+    assert len(row) == len(rows.JOB_COLUMNS)
+    assert row[rows.TOLD] == 7
+    assert rows.job_from_row(row, job.transitions) == job
+
+
+@given(units)
+def test_a_unit_is_read_back_from_its_row(unit: Unit) -> None:
+    row = row_of(unit)
+    assert len(row) == len(rows.UNIT_COLUMNS)
+    assert row[rows.TOLD] == 7
+    assert rows.unit_from_row(row, unit.transitions) == unit
+
+
+@given(entries, counts)
+def test_an_entry_is_read_back_from_its_row(entry: FeedEntry, previous: int) -> None:
+    interval = entry.interval
+    start, end = records.to_micros(interval.start), records.to_micros(interval.end)
+    head = (entry.key, entry.process, interval.label, start, end)
+    row = (entry.seq, entry.kind, *head, *rows.transition_to_row(entry.transition, previous))
+    assert len(row) == len(rows.ENTRY_COLUMNS)
+    assert rows.entry_from_row(row) == entry
+
+
 @given(units, instants, instants, texts, st.sampled_from([UnitInput.START, UnitInput.CLAIM]))
-def test_a_claim_on_the_document_is_the_claim_on_the_unit(
+def test_a_claim_on_the_row_is_the_claim_on_the_unit(
     unit: Unit, now: datetime, until: datetime, owner: str, applied: UnitInput
 ) -> None:
     claim = Claim(owner=owner, now=now, lease_until=until, limit=1)
     requested = replace(unit, state=UnitState.REQUESTED)
-    document = records.unit_to_document(requested)
-    take_document(document, claim, applied)
-    assert records.unit_from_document(document) == taken(requested, claim, applied)
+    before = row_of(requested)
+    row = list(before)
+    made = rows.take_row(row, claim, applied)
+    after = taken(requested, claim, applied)
+    assert made == after.transitions[-1]
+    assert rows.unit_from_row(row, after.transitions) == after
+    changes = dict(zip((*rows.UNIT_TAKEN, "key"), rows.taken_changes(row), strict=True))
+    stored = dict(zip(rows.UNIT_COLUMNS, before, strict=True)) | changes
+    assert list(stored.values()) == row
+
+
+def test_units_share_the_task_that_they_were_given() -> None:
+    tasks = [Task(entry=f"workers.site:count_{number}") for number in range(1000)]
+    for turn in range(2):
+        for task in tasks:
+            unit = Unit(process="p", interval=HOUR, generation=1, task=task, created_at=HOUR.end)
+            read = rows.unit_from_row(row_of(unit), ())
+            assert read == unit, f"turn {turn}"
+    assert rows.unit_from_row(row_of(unit), ()).task is read.task
+
+
+def test_transitions_are_put_in_order_after_those_before_them() -> None:
+    def entry(seq: int, previous: int, version: int) -> tuple[Any, ...]:
+        return (seq, previous, version, 0, "", "requested", 1, 1, 0, None)
+
+    found = rows.histories([entry(3, 0, 1), entry(5, 2, 4), entry(8, 3, 2), entry(9, 8, 3)])
+    versions = {seq: [each.version for each in told] for seq, told in found.items()}
+    assert versions == {3: [1], 5: [4], 8: [1, 2], 9: [1, 2, 3]}

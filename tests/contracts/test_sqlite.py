@@ -14,12 +14,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from synergy.core.model import JobWrite, UnitWrite
+from synergy.core.model import JobWrite, Lease, LedgerRecord, Task, Transition, UnitWrite
 from synergy.core.states import JobState, UnitState
 from synergy.errors import BadInput, NewerSchema, NotFound, Unreachable
 from synergy.stores import database, migrate, open_store, sqlite
@@ -28,13 +29,17 @@ from synergy.stores.migrations import MIGRATIONS, Migration, pending_migrations,
 from synergy.stores.sqlite import SQLiteStore
 from synergy.testing.contracts import (
     APPLIED,
+    LEASE_END,
+    MICROSECOND,
     NOW,
     a_claim,
     a_job,
     a_request,
     a_stored_job,
     a_unit,
+    an_hour,
     fold_all,
+    labels,
     put_job,
     put_unit,
 )
@@ -458,7 +463,9 @@ def test_processes_that_start_together_make_one_store(path: Path) -> None:
     for writer in writers:
         assert writer.communicate(timeout=60)[1] == ""
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT count(*) FROM schema_migrations").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM schema_migrations").fetchone() == (
+            len(MIGRATIONS),
+        )
 
 
 # schema versions
@@ -494,6 +501,109 @@ def test_an_older_store_upgrades_itself_and_leaves_a_copy(
     monkeypatch.undo()
     with contextlib.closing(open_sqlite(copy)) as store:
         assert store.active_jobs() == [job]
+
+
+def test_a_store_of_schema_1_is_read_as_it_was(path: Path) -> None:
+    """Each claim, report and text of it was written by the version that kept documents."""
+    with contextlib.closing(sqlite3.connect(path)) as old:
+        old.executescript((Path(__file__).parent / "schema_1.sql").read_text())
+    odd = 'straße "x" \\ \n\t\0 日本 🕰 \udcff'
+    first = a_unit(0, owner="worker-1", lease_until=LEASE_END, started_at=NOW)
+    begun = Transition(
+        version=2, at=NOW, before="requested", after="in_progress", generation=1, attempt=1
+    )
+    first = replace(
+        first,
+        state=UnitState.IN_PROGRESS,
+        version=2,
+        transitions=(*first.transitions, begun),
+    ).moved(
+        UnitState.PROCESSED,
+        NOW + MICROSECOND,
+        finished_at=NOW,
+        count=5,
+        fingerprint="",
+        low=["a", 1],
+        high={"é": None},
+    )
+    task = Task(
+        command=("wc", "-l", "a b"),
+        noop_codes=(3, 99),
+        arguments={"deep": [1, 2.5, None, {"é": True}]},
+        source="events",
+        sink="hourly",
+        time_limit=MICROSECOND,
+        max_attempts=1,
+        backoff=timedelta(days=1000, microseconds=7),
+        priority=-5,
+    )
+    second = replace(
+        a_unit(1, generation=3, run=1, task=task, attempt=3, failures=2, not_before=NOW).moved(
+            UnitState.IN_PROGRESS, NOW, owner="box-1/4/é", started_at=NOW
+        ),
+        lease_until=LEASE_END + MICROSECOND,
+        progress=(0.5, None, "half"),
+    )
+    over = (
+        a_job(0)
+        .moved(JobState.IN_PROGRESS, NOW, unit="site_hourly@2024-05-01T00#1")
+        .moved(JobState.PROCESSED, NOW, result=1, result_state=JobState.PROCESSED, attempts=1)
+    )
+    over = replace(over, consumed={}, fingerprint="")
+    held = a_job(
+        1,
+        generation=3,
+        result=2,
+        result_state=JobState.NOOP,
+        fingerprint=odd,
+        consumed={"site_hourly@2024-05-01T00": 2},
+        consuming={},
+        attempts=2,
+        unit="x#3.1",
+        runs=1,
+        next_run=NOW + MICROSECOND,
+        forced=True,
+        holds=("request-1", odd),
+        requests=("request-0",),
+    ).moved(JobState.FINAL_RUN, NOW, odd)
+    with contextlib.closing(open_sqlite(path)) as store:
+        assert store.read_jobs([over.key, held.key]) == {over.key: over, held.key: held}
+        assert store.read_units([first.key, second.key]) == {first.key: first, second.key: second}
+        assert store.active_jobs() == [over, held]
+        assert store.active_units() == [second, a_unit(2)]
+        assert [entry.seq for entry in store.feed(0, 99)] == [1, 2, 3]
+        fold_all(store)
+        entries = store.feed(0, 99)
+        assert [entry.seq for entry in entries] == list(range(1, 10))
+        for document in (over, held, first, second, a_unit(2)):
+            told = tuple(entry.transition for entry in entries if entry.key == document.key)
+            assert told == document.transitions
+        assert store.read_ledgers() == {"site_hourly": LedgerRecord("site_hourly", 2, {"runs": []})}
+        assert store.open_requests() == [a_request()]
+        assert store.read_catalog() == {"who": "é", "version": 1}
+        assert store.read_lease("scheduler") == Lease(owner="a", epoch=1, until=LEASE_END)
+        assert store.check() == []
+        assert labels(store.claim(a_claim(9))) == [an_hour(2).label]
+        put_unit(store, second.moved(UnitState.PROCESSED, NOW), second.fence)
+        put_job(store, held.moved(JobState.PROCESSED, NOW))
+        assert len(fold_all(store)) == 3
+    assert Path(f"{path}.v1.bak").exists()
+
+
+def test_a_document_whose_entries_were_forgotten_is_read_without_them(store: SQLiteStore) -> None:
+    job = a_stored_job(store)
+    fold_all(store)
+    assert store.prune_feed(99) == 1
+    over = put_job(store, job.moved(JobState.PROCESSED, NOW))
+    assert store.read_jobs([job.key]) == {job.key: replace(over, transitions=over.transitions[1:])}
+
+
+def test_a_job_begun_anew_does_not_remember_the_one_before(store: SQLiteStore) -> None:
+    a_stored_job(store, JobState.PROCESSED)
+    fold_all(store)
+    assert store.prune_jobs("site_hourly", NOW) == 1
+    again = a_stored_job(store)
+    assert store.read_jobs([again.key]) == {again.key: again}
 
 
 def test_migrate_does_what_its_dry_run_names(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -545,7 +655,7 @@ def test_a_newer_store_is_refused_untouched(
         if not logged:
             user.close()
     before = {each.name: digest(each) for each in path.parent.iterdir() if "-shm" not in each.name}
-    with pytest.raises(NewerSchema, match=r"schema 2, this version knows 1.*untouched"):
+    with pytest.raises(NewerSchema, match=r"schema 3, this version knows 2.*untouched"):
         open_sqlite(path)
     with pytest.raises(NewerSchema):
         migrate(f"sqlite:///{path}", dry_run=True)
@@ -566,7 +676,7 @@ def plan_of(store: SQLiteStore, query: str, *parameters: Any) -> str:
 @pytest.mark.parametrize(
     ("query", "parameters", "index"),
     [
-        ("SELECT document FROM jobs WHERE active = 1 ORDER BY process, start", (), "jobs_active"),
+        (sqlite._ACTIVE_JOB_KEYS, (), "jobs_active"),
         (sqlite._ACTIVE_UNITS, (), "units_active"),
         (sqlite._CLAIMABLE, (0, 1), "units_requested"),
         (sqlite._CLAIMABLE_OF, (0, "[]", 1), "units_requested"),
@@ -574,12 +684,15 @@ def plan_of(store: SQLiteStore, query: str, *parameters: Any) -> str:
         (sqlite._NEXT_CLAIMABLE, (), "units_requested"),
         ("SELECT document FROM requests WHERE state = 'filed' ORDER BY arrival", (),
          "requests_open"),
-        ("SELECT document FROM jobs WHERE process = ? ORDER BY start DESC LIMIT ?", ("p", 1),
-         "jobs_by_start"),
+        (sqlite._LAST_JOBS, ("p", 1), "jobs_by_start"),
+        (sqlite._JOBS_BETWEEN, ("p", 0, 1), "jobs_by_start"),
         (sqlite._PRUNED_JOBS, ("p", 0), "jobs_by_start"),
-        (f"SELECT key, version FROM jobs WHERE key {sqlite._AMONG}", ("[]",), "sqlite_autoindex"),
-        (f"SELECT key FROM units WHERE key {sqlite._AMONG}", ("[]",), "sqlite_autoindex"),
-        ("SELECT * FROM feed WHERE seq > ? ORDER BY seq", (0,), "PRIMARY KEY"),
+        (sqlite._JOBS_AMONG, ("[]",), "jobs USING PRIMARY KEY"),
+        (sqlite._UNITS_AMONG, ("[]",), "units USING PRIMARY KEY"),
+        (sqlite._STANDING_JOBS, ("[]",), "jobs USING PRIMARY KEY"),
+        (sqlite._STANDING_UNITS, ("[]",), "units USING PRIMARY KEY"),
+        (sqlite._RENEW, (0, None, "", 1, ""), "units USING PRIMARY KEY"),
+        (sqlite._FEED, (0, 1), "PRIMARY KEY"),
         (sqlite._LAST_SEQ, (), "SEARCH feed"),
     ],
 )  # fmt: skip
