@@ -12,6 +12,7 @@ times as long.
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from synergy.core.intervals import Interval
@@ -62,13 +63,14 @@ def to_micros(instant: datetime) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
+@lru_cache(4096)  # the units of a batch share most of theirs
 def from_micros(micros: int) -> datetime:
     """The aware UTC instant; years 1 to 9999."""
     return EPOCH + timedelta(0, 0, micros)
 
 
 def _maybe(micros: int | None) -> datetime | None:
-    return None if micros is None else EPOCH + timedelta(0, 0, micros)
+    return None if micros is None else from_micros(micros)
 
 
 # transitions

@@ -43,17 +43,16 @@ HEAD_COLUMNS = ("key", "process", "label", "start", '"end"')
 JOB_CHANGES = (
     *("state", "version", "active", "generation", "result", "result_state", "fingerprint"),
     *("consumed", "consuming", "attempts", "unit", "runs", "next_run", "forced", "holds"),
-    *("requests", "reason", "told"),
+    *("requests", "reason"),
 )
-JOB_COLUMNS = (*HEAD_COLUMNS, *JOB_CHANGES)
+JOB_COLUMNS = (*HEAD_COLUMNS, *JOB_CHANGES, "told")
 #: What a unit is given when it is requested, for good, and what its writes change.
 UNIT_GIVEN = ("generation", "run", "priority", "created_at", "task")
 UNIT_CHANGES = (
     *("state", "version", "active", "attempt", "failures", "owner", "lease_until", "not_before"),
     *("started_at", "finished_at", "low", "high", "count", "fingerprint", "progress", "reason"),
-    "told",
 )
-UNIT_COLUMNS = (*HEAD_COLUMNS, *UNIT_GIVEN, *UNIT_CHANGES)
+UNIT_COLUMNS = (*HEAD_COLUMNS, *UNIT_GIVEN, *UNIT_CHANGES, "told")
 #: Without the number of the entry itself, its kind and the document's head.
 TRANSITION_COLUMNS = (
     *("previous", "version", "at", "before", "after", "generation", "attempt", "result", "reason"),
@@ -61,16 +60,16 @@ TRANSITION_COLUMNS = (
 ENTRY_COLUMNS = ("seq", "kind", *HEAD_COLUMNS, *TRANSITION_COLUMNS)
 
 #: What a claim changes of a unit.
-UNIT_TAKEN = ("state", "version", "owner", "lease_until", "started_at", "reason", "told")
+UNIT_TAKEN = ("state", "version", "owner", "lease_until", "started_at", "reason")
 
 #: How many columns the head has, and where ``told`` stands, in the rows of both documents.
 HEAD, TOLD = 5, -1
 _GENERATION, _ATTEMPT = map(UNIT_COLUMNS.index, ("generation", "attempt"))
-_STATE, _VERSION, _OWNER, _LEASE, _STARTED, _REASON, _ = map(UNIT_COLUMNS.index, UNIT_TAKEN)
+_STATE, _VERSION, _OWNER, _LEASE, _STARTED, _REASON = map(UNIT_COLUMNS.index, UNIT_TAKEN)
 
-#: Of a unit's row, what `UNIT_TAKEN` names and then the key.
+#: Of a unit's row, what `UNIT_TAKEN` names, then ``told`` and the key.
 taken_changes: Callable[[Sequence[Any]], Row] = itemgetter(
-    *map(UNIT_COLUMNS.index, (*UNIT_TAKEN, "key"))
+    *map(UNIT_COLUMNS.index, (*UNIT_TAKEN, "told", "key"))
 )
 
 _TASKS_KNOWN = 256
@@ -84,7 +83,7 @@ def head_of(document: Job | Unit, key: str) -> Head:
     return key, document.process, interval.label, start, end
 
 
-def job_changes(job: Job, told: int) -> Row:
+def job_changes(job: Job) -> Row:
     """In the order of `JOB_CHANGES`."""
     return (
         job.state.value,
@@ -104,7 +103,6 @@ def job_changes(job: Job, told: int) -> Row:
         _json(job.holds or None),
         _json(job.requests or None),
         _json(job.reason or None),
-        told,
     )
 
 
@@ -147,7 +145,7 @@ def unit_given(unit: Unit) -> Row:
     )
 
 
-def unit_changes(unit: Unit, told: int) -> Row:
+def unit_changes(unit: Unit) -> Row:
     """In the order of `UNIT_CHANGES`."""
     return (
         unit.state.value,
@@ -166,7 +164,6 @@ def unit_changes(unit: Unit, told: int) -> Row:
         _json(unit.fingerprint),
         _json(unit.progress),
         _json(unit.reason or None),
-        told,
     )
 
 

@@ -87,7 +87,7 @@ def _insert(table: str, columns: Sequence[str]) -> str:
 
 
 def _change(table: str, columns: Sequence[str]) -> str:
-    changes = ", ".join(f"{column} = ?" for column in columns)
+    changes = ", ".join(f"{column} = ?" for column in (*columns, "told"))
     return f"UPDATE {table} SET {changes} WHERE key = ?"
 
 
@@ -195,8 +195,11 @@ class SQLiteStore:
         """One conditional write each, all in one transaction."""
         if not writes:
             return []
+        # What needs no look into the store is done before, as others wait for their turn to write.
+        keys = [write.job.key for write in writes]
+        heads = [head_of(write.job, key) for write, key in zip(writes, keys, strict=True)]
+        rows = [job_changes(write.job) for write in writes]
         with self._database.writing() as connection:
-            keys = [write.job.key for write in writes]
             standing: dict[str, tuple[int, int]] = {
                 key: (version, told)
                 for key, version, told in connection.execute(_STANDING_JOBS, (to_text(keys),))
@@ -206,18 +209,17 @@ class SQLiteStore:
             put: dict[str, Job] = {}
             inserts: list[Row] = []
             changes: list[Row] = []
-            for key, write in zip(keys, writes, strict=True):
-                job = write.job
+            for write, head, row in zip(writes, heads, rows, strict=True):
+                job, key = write.job, head[0]
                 version, told = standing.get(key, (0, 0))
                 if version != write.expected:
                     answers.append(Refused(put[key] if key in put else _job(connection, key)))
                     continue
-                head = head_of(job, key)
                 told = feed.tell("job", head, news(job.transitions, version), told)
                 if version:
-                    changes.append((*job_changes(job, told), key))
+                    changes.append((*row, told, key))
                 else:
-                    inserts.append((*head, *job_changes(job, told)))
+                    inserts.append((*head, *row, told))
                 standing[key] = (job.version, told)
                 put[key] = job
                 answers.append(_APPLIED)
@@ -255,7 +257,7 @@ class SQLiteStore:
 
     def _jobs(self, query: str, parameters: Row) -> list[Job]:
         with self._database.reading() as connection:
-            return _read_jobs(connection, query, parameters)
+            return _jobs_of(connection, connection.execute(query, parameters).fetchall())
 
     # units of work
 
@@ -263,8 +265,10 @@ class SQLiteStore:
         """One conditional write each, all in one transaction."""
         if not writes:
             return []
+        keys = [write.unit.key for write in writes]
+        heads = [head_of(write.unit, key) for write, key in zip(writes, keys, strict=True)]
+        rows = [unit_changes(write.unit) for write in writes]
         with self._database.writing() as connection:
-            keys = [write.unit.key for write in writes]
             standing: dict[str, tuple[Fence, int, int]] = {
                 key: (Fence(UNIT_STATES[state], attempt, owner, _instant(lease)), version, told)
                 for key, state, attempt, owner, lease, version, told in connection.execute(
@@ -276,18 +280,17 @@ class SQLiteStore:
             put: dict[str, Unit] = {}
             inserts: list[Row] = []
             changes: list[Row] = []
-            for key, write in zip(keys, writes, strict=True):
-                unit = write.unit
+            for write, head, row in zip(writes, heads, rows, strict=True):
+                unit, key = write.unit, head[0]
                 fence, version, told = standing.get(key, (None, 0, 0))
                 if not _may_replace(fence, version, write):
                     answers.append(Refused(put[key] if key in put else _unit(connection, key)))
                     continue
-                head = head_of(unit, key)
                 told = feed.tell("unit", head, news(unit.transitions, version), told)
                 if fence is None:
-                    inserts.append((*head, *unit_given(unit), *unit_changes(unit, told)))
+                    inserts.append((*head, *unit_given(unit), *row, told))
                 else:
-                    changes.append((*unit_changes(unit, told), key))
+                    changes.append((*row, told, key))
                 standing[key] = (standing_of(unit), unit.version, told)
                 put[key] = unit
                 answers.append(_APPLIED)
@@ -316,21 +319,19 @@ class SQLiteStore:
                 return []
         with self._database.writing() as connection:
             feed = _Telling(connection)
-            units: list[Unit] = []
+            held: list[Row] = []
             for applied, query, parameters in wishes:
                 changes: list[Row] = []
-                found = connection.execute(query, parameters).fetchall()
-                known = _histories(connection, found)
-                for before in found:
-                    row, told = list(before), before[TOLD]
+                for found in connection.execute(query, parameters).fetchall():
+                    row = list(found)
                     made = take_row(row, claim, applied)
-                    row[TOLD] = feed.tell("unit", before[:HEAD], (made,), told)
+                    row[TOLD] = feed.tell("unit", found[:HEAD], (made,), found[TOLD])
                     changes.append(taken_changes(row))
-                    transitions = (*known.get(told, ()), made)[-TRANSITIONS_KEPT:]
-                    units.append(unit_from_row(row, transitions))
+                    held.append(tuple(row))
                 connection.executemany(_TAKE_UNIT, changes)
             feed.write()
-        return units
+        with self._database.reading() as connection:
+            return _units_of(connection, held)
 
     def next_claimable(self) -> datetime | None:
         """The earliest `not_before` among requested units; the epoch for one without."""
@@ -359,7 +360,7 @@ class SQLiteStore:
 
     def _units(self, query: str, parameters: Row) -> list[Unit]:
         with self._database.reading() as connection:
-            return _read_units(connection, query, parameters)
+            return _units_of(connection, connection.execute(query, parameters).fetchall())
 
     # the feed
 
@@ -534,14 +535,12 @@ class _Telling:
         self._connection.executemany(_TELL, self._rows)
 
 
-def _read_jobs(connection: sqlite3.Connection, query: str, parameters: Row) -> list[Job]:
-    rows = connection.execute(query, parameters).fetchall()
+def _jobs_of(connection: sqlite3.Connection, rows: Sequence[Row]) -> list[Job]:
     known = _histories(connection, rows)
     return [job_from_row(row, known.get(row[TOLD], ())) for row in rows]
 
 
-def _read_units(connection: sqlite3.Connection, query: str, parameters: Row) -> list[Unit]:
-    rows = connection.execute(query, parameters).fetchall()
+def _units_of(connection: sqlite3.Connection, rows: Sequence[Row]) -> list[Unit]:
     known = _histories(connection, rows)
     return [unit_from_row(row, known.get(row[TOLD], ())) for row in rows]
 
@@ -558,13 +557,13 @@ def _histories(
 
 
 def _job(connection: sqlite3.Connection, key: str) -> Job | None:
-    found = _read_jobs(connection, f"{_JOBS} WHERE key = ?", (key,))
-    return found[0] if found else None
+    rows = connection.execute(f"{_JOBS} WHERE key = ?", (key,)).fetchall()
+    return _jobs_of(connection, rows)[0] if rows else None
 
 
 def _unit(connection: sqlite3.Connection, key: str) -> Unit | None:
-    found = _read_units(connection, f"{_UNITS} WHERE key = ?", (key,))
-    return found[0] if found else None
+    rows = connection.execute(f"{_UNITS} WHERE key = ?", (key,)).fetchall()
+    return _units_of(connection, rows)[0] if rows else None
 
 
 def _lease(connection: sqlite3.Connection, name: str) -> Lease | None:
