@@ -244,8 +244,8 @@ def entry_from_row(row: Row) -> FeedEntry:
 def histories(entries: Iterable[Row]) -> dict[int, tuple[Transition, ...]]:
     """The transitions of documents up to and with each entry, by its number.
 
-    Of the entries' rows come their number and `TRANSITION_COLUMNS`, ascending; what they name as
-    previous and is not among them is forgotten.
+    Of the entries' rows come their number and `TRANSITION_COLUMNS`, each after the one that it
+    names as previous; where that is not among them, it is forgotten.
     """
     known: dict[int, tuple[Transition, ...]] = {}
     for seq, previous, *transition in entries:

@@ -146,13 +146,8 @@ _FEED = f"""
 SELECT {", ".join(ENTRY_COLUMNS)} FROM feed
 WHERE seq > ? AND seq <= ({_FOLDED}) ORDER BY seq LIMIT ?
 """
-_HISTORIES = f"""
-WITH RECURSIVE told (seq, depth) AS (
-    SELECT value, 1 FROM json_each(?) UNION ALL
-    SELECT previous, depth + 1 FROM told JOIN feed USING (seq)
-    WHERE previous > 0 AND depth < {TRANSITIONS_KEPT}
-)
-SELECT seq, {", ".join(TRANSITION_COLUMNS)} FROM told JOIN feed USING (seq) ORDER BY seq
+_ENTRIES = f"""
+SELECT seq, {", ".join(TRANSITION_COLUMNS)} FROM json_each(?) CROSS JOIN feed ON seq = value
 """
 
 
@@ -552,8 +547,15 @@ def _histories(
 
     Entries never change, so that they may be read after the documents.
     """
-    told = to_text([row[TOLD] for row in rows])
-    return histories(connection.execute(_HISTORIES, (told,)))
+    entries: list[Row] = []
+    wanted = [row[TOLD] for row in rows]
+    for _ in range(TRANSITIONS_KEPT):
+        found = connection.execute(_ENTRIES, (to_text(wanted),)).fetchall()
+        entries += found
+        wanted = [previous for _, previous, *_ in found if previous]
+        if not wanted:
+            break
+    return histories(reversed(entries))
 
 
 def _job(connection: sqlite3.Connection, key: str) -> Job | None:

@@ -694,6 +694,7 @@ def plan_of(store: SQLiteStore, query: str, *parameters: Any) -> str:
         (sqlite._RENEW, (0, None, "", 1, ""), "units USING PRIMARY KEY"),
         (sqlite._FEED, (0, 1), "PRIMARY KEY"),
         (sqlite._LAST_SEQ, (), "SEARCH feed"),
+        (sqlite._ENTRIES, ("[]",), "SEARCH feed USING INTEGER PRIMARY KEY"),
     ],
 )  # fmt: skip
 def test_hot_queries_use_their_index_and_sort_nothing(
