@@ -12,7 +12,7 @@ costs little and one that is repeated changes nothing.
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import count
@@ -65,6 +65,26 @@ Key = tuple[str, datetime]
 
 
 @dataclass(slots=True)
+class _Line:
+    """How far one process is, and which of its intervals are on their way."""
+
+    process: Process
+    #: Units of it that may be out at once.
+    limit: int
+    #: The next interval to consider; None where the span of its tree has ended.
+    due: Interval | None
+    #: Whether intervals may have fallen due that were not considered yet.
+    behind: bool = False
+    #: Intervals that may run, a heap by their start, and their starts.
+    ready: list[tuple[datetime, Interval]] = field(default_factory=list)
+    queued: set[datetime] = field(default_factory=set)
+    #: Starts of those whose unit is out.
+    out: set[datetime] = field(default_factory=set)
+    #: Starts of those whose source is being measured, and whether they had closed by then.
+    measuring: dict[datetime, bool] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class _Operation:
     """A request being executed: in phases, each begun when the store has taken the one before."""
 
@@ -92,17 +112,13 @@ class Engine:
         self._commands: list[Command] = []
         self._writing: dict[Key, JobWrite] = {}
         self._later: dict[Key, list[Event]] = {}
-        self._units: dict[str, Unit] = {}
+        self._lines = {name: self._line(process) for name, process in catalog.processes.items()}
+        #: The lines of which something may be considered or requested now.
+        self._stirred: set[str] = set()
+        #: Units that have not ended, by their job and key.
+        self._units: dict[Key, dict[str, Unit]] = {}
         self._bounds: dict[Key, tuple[Json, Json]] = {}
-        #: By process: the intervals that are being measured, and whether they had closed by then.
-        self._measuring: dict[str, dict[datetime, bool]] = {}
         self._unmeasured: dict[Key, datetime] = {}
-        self._ready: dict[str, list[tuple[datetime, Interval]]] = {}
-        self._queued: set[Key] = set()
-        self._out: dict[str, set[datetime]] = {}
-        self._due: dict[str, Interval | None] = {}
-        #: Processes whose calendar is to be followed; a dict, as its order must not be chance.
-        self._behind: dict[str, None] = {}
         self._timers: list[tuple[datetime, int, str, tuple[object, ...]]] = []
         self._timed: dict[tuple[object, ...], datetime] = {}
         self._ticket = count()
@@ -114,6 +130,11 @@ class Engine:
         self._frozen: set[Key] = set()
         self._now: datetime | None = None
 
+    def _line(self, process: Process) -> _Line:
+        limit = min(process.parallel or DISPATCH_AHEAD, DISPATCH_AHEAD)
+        start, _ = self.catalog.spans[process.name]
+        return _Line(process, limit, process.calendar.starting_at(start))
+
     def handle(self, event: Event, now: datetime) -> list[Command]:
         """Take in what happened; returns what to do now, in this order."""
         self._commands = []
@@ -121,10 +142,10 @@ class Engine:
             self._clock_set_back(now)
         self._now = now
         self._take(event, now)
-        self._fire_timers(now)
-        for name in list(self._behind):
-            self._follow(name, now)
-        self._dispatch(now)
+        if self._timers and self._timers[0][0] <= now:
+            self._fire_timers(now)
+        if self._stirred:
+            self._move_on(now)
         return self._commands
 
     def wake_at(self) -> datetime | None:
@@ -134,7 +155,12 @@ class Engine:
     @property
     def idle(self) -> bool:
         """Whether nothing is under way: no unit out, no write pending, nothing ready."""
-        return not (self._units or self._writing or self._queued or self._operation or self._behind)
+        return not (
+            self._units
+            or self._writing
+            or self._operation
+            or any(line.ready or line.behind for line in self._lines.values())
+        )
 
     # what happened
 
@@ -172,13 +198,13 @@ class Engine:
         self.timetable.load(loaded.ledgers, loaded.entries, loaded.jobs)
         for unit in loaded.units:
             if not unit.state.terminal and self._known(unit.process):
-                self._units[unit.key] = unit
-        for name, process in self.catalog.processes.items():
-            start, _ = self.catalog.spans[name]
-            self._due[name] = process.calendar.starting_at(start)
-            self._behind[name] = None
+                self._put_unit(unit)
+        for name, line in self._lines.items():
+            line.behind = True
+            self._stirred.add(name)
+            process = line.process
             if process.open_ended:
-                self._open(name, max(now - process.lag, start), now)
+                self._open(name, max(now - process.lag, self.catalog.spans[name][0]), now)
         for name in self.catalog.freeruns:
             # A firing in the future was served while the clock was wrong.
             past = [instant for instant in loaded.fired.get(name, ()) if instant <= now]
@@ -198,7 +224,8 @@ class Engine:
             if self._known(unit.process):
                 self._unit_changed(unit, UnitChanged(unit), now)
                 if unit.lease_until is not None and unit.lease_until <= now:
-                    self._timer(unit.lease_until, "lease", unit.key, unit.lease_until)
+                    job = (unit.process, unit.interval.start)
+                    self._timer(unit.lease_until, "lease", job, unit.key, unit.lease_until)
         for name in self.catalog.freeruns:
             self._fire(name, now)
         for request in loaded.requests:
@@ -207,7 +234,7 @@ class Engine:
     def _resume(self, job: Job, units: Mapping[str, Unit], now: datetime) -> None:
         """Go on with an active job where the last scheduler left it."""
         if self._has_unit(job):
-            self._out.setdefault(job.process, set()).add(job.interval.start)
+            self._out(job, True)
             if job.unit not in units:
                 self._insert_unit(job, now)
         else:
@@ -217,11 +244,10 @@ class Engine:
         job = write.job
         key = (job.process, job.interval.start)
         self._writing.pop(key, None)
-        before = self.timetable.active.get(key)
         self.timetable.put(job)
         if self._operation is not None:
             self._operation.read[job.key] = job
-        self._settled(job, before, now)
+        self._settled(job, now)
         self._answered(key, job.version, now)
 
     def _job_refused(self, write: JobWrite, current: Job | None, now: datetime) -> None:
@@ -230,13 +256,12 @@ class Engine:
         self._bounds.pop(key, None)
         if current is None:
             self.timetable.active.pop(key, None)
-            self._out.setdefault(write.job.process, set()).discard(write.job.interval.start)
+            self._out(write.job, False)
             self._consider(write.job.process, write.job.interval, now)
             self._answered(key, 0, now)
         else:
-            before = self.timetable.active.get(key)
             self._believe(current)
-            self._settled(current, before, now)
+            self._settled(current, now)
             self._answered(key, current.version, now)
 
     def _jobs_changed(self, jobs: Iterable[Job], now: datetime) -> None:
@@ -249,9 +274,9 @@ class Engine:
                 self._later.setdefault(key, []).append(JobsChanged((job,)))
             elif self._known(job.process) and (known is None or known.version < job.version):
                 self._believe(job)
-                taken.append((job, known))
-        for job, known in taken:
-            self._settled(job, known, now)
+                taken.append(job)
+        for job in taken:
+            self._settled(job, now)
 
     def _believe(self, job: Job) -> None:
         self.timetable.put(job)
@@ -262,20 +287,19 @@ class Engine:
         if self._operation is not None:
             self._operation.read[job.key] = job
 
-    def _settled(self, job: Job, before: Job | None, now: datetime) -> None:
+    def _settled(self, job: Job, now: datetime) -> None:
         """Everything that follows from how a job now stands in the store."""
         key = (job.process, job.interval.start)
-        out = self._out.setdefault(job.process, set())
-        if self._has_unit(job):
-            out.add(job.interval.start)
+        at_work = self._has_unit(job)
+        self._out(job, at_work)
+        if at_work:
             # Also where another scheduler dispatched it: it may have died before its insert, and
             # where it did not, the refusal tells how the unit stands.
-            if job.unit not in self._units:
+            if self._unit_of(job) is None:
                 self._insert_unit(job, now)
         else:
-            out.discard(job.interval.start)
             self._bounds.pop(key, None)
-        self._cancel_orphans(job, before, now)
+        self._cancel_orphans(job, now)
         if job.state.terminal and not job.holds:
             self._wake_consumers(job.process, job.interval, now)
             if self._firing.get(job.process) == job.interval.start:
@@ -283,6 +307,17 @@ class Engine:
                 self._fire(job.process, now)
         elif key not in self._frozen:
             self._consider(job.process, job.interval, now)
+
+    def _out(self, job: Job, out: bool) -> None:
+        """Count it among those whose unit is out, or no longer."""
+        line = self._lines.get(job.process)
+        if line is None:
+            return
+        if out:
+            line.out.add(job.interval.start)
+        else:
+            line.out.discard(job.interval.start)
+            self._stirred.add(job.process)
 
     def _answered(self, key: Key, version: int, now: datetime) -> None:
         """A job is no longer being written: do what waited for that."""
@@ -302,19 +337,19 @@ class Engine:
         if key in self._writing:
             self._later.setdefault(key, []).append(event)
             return
-        known = self._units.get(unit.key)
+        known = self._unit(key, unit.key)
         if known is not None and known.version > unit.version:
             return
         job = self.timetable.active.get(key)
         current = job is not None and job.unit == unit.key and job.state.at_work
         if unit.state.terminal:
-            self._units.pop(unit.key, None)
+            self._drop_unit(unit)
             self._canceled(unit.key, now)
             if current:
                 assert job is not None
                 self._finish(job, unit, now)
             return
-        self._units[unit.key] = unit
+        self._put_unit(unit)
         if not current:
             self._cancel(unit, "its job has moved on", now)
             return
@@ -323,7 +358,7 @@ class Engine:
             self._consider(unit.process, unit.interval, now)
 
     def _unit_saved(self, unit: Unit, now: datetime) -> None:
-        known = self._units.get(unit.key)
+        known = self._unit((unit.process, unit.interval.start), unit.key)
         if known is None or known.version <= unit.version:
             self._unit_changed(unit, UnitChanged(unit), now)
 
@@ -331,7 +366,7 @@ class Engine:
         if current is not None:
             self._unit_changed(current, UnitChanged(current), now)
         else:
-            self._units.pop(write.unit.key, None)
+            self._drop_unit(write.unit)
             self._canceled(write.unit.key, now)
 
     # one job
@@ -339,14 +374,15 @@ class Engine:
     def _consider(self, name: str, interval: Interval, now: datetime) -> None:
         """Look whether a job can go a step further; harmless when it cannot."""
         key = (name, interval.start)
-        process = self.catalog.processes.get(name)
-        if process is None or key in self._frozen or key in self._writing:
+        line = self._lines.get(name)
+        if line is None or key in self._frozen or key in self._writing:
             return
+        process = line.process
         job = self.timetable.job(name, interval)
         if job is None:
             return
         final = process.due(interval) <= now
-        if not final and self._followed(name, interval):
+        if not final and (line.due is None or interval.start < line.due.start):
             # Only after the clock was set back: `_follow` will not come by here again.
             self._timer(process.due(interval), "consider", name, interval)
         if self._has_unit(job):
@@ -360,30 +396,38 @@ class Engine:
             reason = verdict.for_[0]
             if isinstance(reason, Pausing | NotBegun):
                 self._timer(reason.until, "consider", name, interval)
-            return
-        if key not in self._queued and interval.start not in self._measuring.get(name, ()):
-            self._queued.add(key)
-            heapq.heappush(self._ready.setdefault(name, []), (interval.start, interval))
+        elif interval.start not in line.queued and interval.start not in line.measuring:
+            line.queued.add(interval.start)
+            heapq.heappush(line.ready, (interval.start, interval))
+            self._stirred.add(name)
 
-    def _dispatch(self, now: datetime) -> None:
-        """Request units for what is ready, oldest interval first, as far as the limits allow."""
-        for name, ready in self._ready.items():
-            process = self.catalog.processes[name]
-            out = self._out.setdefault(name, set())
-            measuring = self._measuring.setdefault(name, {})
-            limit = min(process.parallel or DISPATCH_AHEAD, DISPATCH_AHEAD)
-            while len(out) + len(measuring) < limit:
-                if not ready and name in self._behind:
-                    self._follow(name, now)
-                if not ready:
-                    break
-                _, interval = heapq.heappop(ready)
-                key = (name, interval.start)
-                self._queued.discard(key)
-                if key not in self._frozen and key not in self._writing:
-                    self._begin(process, interval, now)
+    def _move_on(self, now: datetime) -> None:
+        """Consider what has fallen due, and request units for what is ready."""
+        lines = [self._lines[name] for name in self._stirred]
+        if len(lines) > 1:  # in the order of the catalog, whatever stirred them
+            lines = [line for name, line in self._lines.items() if name in self._stirred]
+        for line in lines:
+            if line.behind:
+                self._follow(line, now)
+        for line in lines:
+            self._dispatch(line, now)
+        self._stirred.clear()
 
-    def _begin(self, process: Process, interval: Interval, now: datetime) -> None:
+    def _dispatch(self, line: _Line, now: datetime) -> None:
+        """Request units for what is ready, oldest interval first, as far as the limit allows."""
+        while len(line.out) + len(line.measuring) < line.limit:
+            if not line.ready and line.behind:
+                self._follow(line, now)
+            if not line.ready:
+                break
+            start, interval = heapq.heappop(line.ready)
+            line.queued.discard(start)
+            key = (line.process.name, start)
+            if key not in self._frozen and key not in self._writing:
+                self._begin(line, interval, now)
+
+    def _begin(self, line: _Line, interval: Interval, now: datetime) -> None:
+        process = line.process
         job = self.timetable.job(process.name, interval)
         if job is None or self._has_unit(job):
             return
@@ -392,12 +436,12 @@ class Engine:
         if isinstance(verdict, Hopeless):
             self._save(machines.skipped(process.machine, job, now, str(verdict)), job)
         elif isinstance(verdict, Ready):
-            self._request(process, job, final, now)
+            self._request(line, job, final, now)
         else:
             self._consider(process.name, interval, now)
 
-    def _request(self, process: Process, job: Job, final: bool, now: datetime) -> None:
-        key = (process.name, job.interval.start)
+    def _request(self, line: _Line, job: Job, final: bool, now: datetime) -> None:
+        process = line.process
         generations: dict[str, int] = {}
         if final:
             generations, results = self.timetable.inputs_generations(process.name, job.interval)
@@ -407,10 +451,10 @@ class Engine:
             if kept is not None:
                 self._save(kept, job)
                 return
-        if process.measured and key not in self._bounds:
-            self._measure(process, job.interval, now)
+        if process.measured and (process.name, job.interval.start) not in self._bounds:
+            self._measure(line, job.interval, now)
             return
-        self._out[process.name].add(job.interval.start)
+        line.out.add(job.interval.start)
         self._save(
             machines.dispatched(process.machine, job, now, final=final, consuming=generations), job
         )
@@ -438,21 +482,44 @@ class Engine:
         return process.task if process is not None else self.catalog.freeruns[name].task
 
     def _wake_consumers(self, name: str, interval: Interval, now: datetime) -> None:
-        if name in self.catalog.processes:
-            for consumer, its in self.catalog.consumers(name, interval):
-                self._consider(consumer, its, now)
+        """Those that it was in the way of: a parent only when its last child has ended."""
+        if name not in self.catalog.processes:
+            return
+        parent = self.catalog.parent(name, interval)
+        if parent is not None and self.timetable.all_ended(name, parent[1]):
+            self._consider(*parent, now)
+        for dependent, its, _ in self.catalog.dependents(name, interval):
+            self._consider(dependent, its, now)
 
     # units
+
+    def _unit(self, job: Key, unit_key: str | None) -> Unit | None:
+        """A unit that has not ended."""
+        out = self._units.get(job)
+        return out.get(unit_key or "") if out is not None else None
+
+    def _unit_of(self, job: Job) -> Unit | None:
+        """The unit that a job waits for."""
+        return self._unit((job.process, job.interval.start), job.unit)
+
+    def _put_unit(self, unit: Unit) -> None:
+        self._units.setdefault((unit.process, unit.interval.start), {})[unit.key] = unit
+
+    def _drop_unit(self, unit: Unit) -> None:
+        key = (unit.process, unit.interval.start)
+        out = self._units.get(key)
+        if out is not None and out.pop(unit.key, None) is not None and not out:
+            del self._units[key]
 
     def _insert_unit(self, job: Job, now: datetime) -> None:
         process = self.catalog.processes.get(job.process)
         bounds = self._bounds.pop((job.process, job.interval.start), None)
         if process is not None and process.measured and bounds is None:
             # Its scheduler died between dispatch and insert: no unit goes out unmeasured.
-            self._measure(process, job.interval, now)
+            self._measure(self._lines[process.name], job.interval, now)
             return
         unit = machines.unit_of(job, self._task(job.process), now, *(bounds or (None, None)))
-        self._units[unit.key] = unit
+        self._put_unit(unit)
         self._commands.append(SaveUnit(UnitWrite(unit, None)))
         if process is not None and process.measured and unit.provisional:
             self._measure_later(process, job.interval, now)
@@ -468,27 +535,16 @@ class Engine:
             self._operation.canceling.discard(unit_key)
             self._next_phase(now)
 
-    def _cancel_orphans(self, job: Job, before: Job | None, now: datetime) -> None:
+    def _cancel_orphans(self, job: Job, now: datetime) -> None:
         """Withdraw the units of a job that it no longer waits for (protocol D7)."""
         current = job.unit if self._has_unit(job) else None
-        former = before.unit if before is not None else None
-        for key in dict.fromkeys((former or "", *self._candidate_orphans(job))):
-            unit = self._units.get(key)
-            if unit is not None and key != current:
+        for key, unit in self._units.get((job.process, job.interval.start), {}).items():
+            if key != current:
                 self._cancel(unit, job.reason or "its job has moved on", now)
-
-    def _candidate_orphans(self, job: Job) -> Iterator[str]:
-        """Keys under which an earlier unit of the job may still be out."""
-        before = f"{job.key}#{job.generation - 1}"
-        now = f"{job.key}#{job.generation}"
-        runs = range(max(job.runs, 1) + 1)
-        for base in (before, now):
-            yield base
-            yield from (f"{base}.{run}" for run in runs if run)
 
     def _drop_unstarted_provisional(self, job: Job, now: datetime) -> None:
         """The interval closed: a provisional unit that nobody started is not worth a wait."""
-        unit = self._units.get(job.unit or "")
+        unit = self._unit_of(job)
         if unit is not None and unit.provisional and unit.state is UnitState.REQUESTED:
             self._cancel(unit, "its interval has closed", now)
 
@@ -498,19 +554,22 @@ class Engine:
         Where clocks differ, an end in the past is no reason to act at once, nor one in the far
         future to wait for it: a lease that stays as it is has run out (I15).
         """
+        job = (unit.process, unit.interval.start)
         if unit.lease_until is not None:
             until = min(unit.lease_until, now + recovery.LONGEST_LEASE)
             if until <= now:
                 until = now + recovery.LEASE
-            self._timer(until, "lease", unit.key, unit.lease_until)
+            self._timer(until, "lease", job, unit.key, unit.lease_until)
         elif unit.not_before is not None and unit.not_before > now + 2 * recovery.LONGEST_WAIT:
             hurried = unit.moved(
                 unit.state, now, "its wait was set by a wrong clock", not_before=None
             )
             self._commands.append(SaveUnit(UnitWrite(hurried, unit.fence)))
 
-    def _lease_ran_out(self, unit_key: str, lease_until: datetime, now: datetime) -> None:
-        unit = self._units.get(unit_key)
+    def _lease_ran_out(
+        self, job: Key, unit_key: str, lease_until: datetime, now: datetime
+    ) -> None:
+        unit = self._unit(job, unit_key)
         if unit is not None and unit.lease_until == lease_until:
             lost = recovery.after_lost_lease(unit, now)
             fence = Fence(unit.state, unit.attempt, unit.owner, unit.lease_until)
@@ -518,16 +577,16 @@ class Engine:
 
     # sources
 
-    def _measure(self, process: Process, interval: Interval, now: datetime) -> None:
+    def _measure(self, line: _Line, interval: Interval, now: datetime) -> None:
+        process = line.process
         key = (process.name, interval.start)
-        measuring = self._measuring.setdefault(process.name, {})
-        if interval.start in measuring or process.task.source is None:
+        if interval.start in line.measuring or process.task.source is None:
             return
         again = self._unmeasured.get(key)
         if again is not None and now < again <= now + MEASURE_AGAIN:
             self._timer(again, "consider", process.name, interval)
             return
-        measuring[interval.start] = process.due(interval) <= now
+        line.measuring[interval.start] = process.due(interval) <= now
         self._commands.append(MeasureSource(process.name, interval, process.task.source))
 
     def _measure_later(self, process: Process, interval: Interval, now: datetime) -> None:
@@ -538,14 +597,17 @@ class Engine:
 
     def _source_measured(self, measured: SourceMeasured, now: datetime) -> None:
         name, interval = measured.process, measured.interval
-        process = self.catalog.processes.get(name)
+        line = self._lines.get(name)
         key = (name, interval.start)
         if key in self._writing:
             self._later.setdefault(key, []).append(measured)
             return
-        closed = self._measuring.get(name, {}).pop(interval.start, None)
-        job = self.timetable.job(name, interval) if process is not None else None
-        if process is None or job is None or closed is None:
+        if line is None:
+            return
+        self._stirred.add(name)
+        closed = line.measuring.pop(interval.start, None)
+        job = self.timetable.job(name, interval)
+        if job is None or closed is None:
             return
         if measured.error is not None:
             self._unmeasured[key] = now + MEASURE_AGAIN
@@ -555,8 +617,8 @@ class Engine:
                 self._save(job.moved(job.state, now, reason), job)
             return
         self._unmeasured.pop(key, None)
-        unit = self._units.get(job.unit or "")
-        fresh = closed or process.due(interval) > now
+        unit = self._unit_of(job)
+        fresh = closed or line.process.due(interval) > now
         if self._has_unit(job):
             if unit is None:
                 self._bounds[key] = (measured.low, measured.high)
@@ -567,7 +629,7 @@ class Engine:
             # What was measured while the interval was open is not good enough for its final run.
             if fresh:
                 self._bounds[key] = (measured.low, measured.high)
-            self._begin(process, interval, now)
+            self._begin(line, interval, now)
             if key not in self._writing:
                 self._bounds.pop(key, None)
 
@@ -594,26 +656,27 @@ class Engine:
             del self._timed[kind, *payload]
             match kind, payload:
                 case "due", (str(name),):
-                    self._behind[name] = None
+                    self._lines[name].behind = True
+                    self._stirred.add(name)
                 case "open", (str(name), datetime() as start):
                     self._open(name, start, now)
                 case "consider", (str(name), Interval() as interval):
                     self._again(name, interval, now)
-                case "lease", (str(key), datetime() as until):
-                    self._lease_ran_out(key, until, now)
+                case "lease", ((str(name), datetime() as start), str(key), datetime() as until):
+                    self._lease_ran_out((name, start), key, until, now)
                 case "fire", (str(name),):
                     self._fire(name, now)
 
     def _again(self, name: str, interval: Interval, now: datetime) -> None:
         """A provisional run has its time: make it, or widen the one that nobody has started."""
-        process = self.catalog.processes[name]
+        line = self._lines[name]
         job = self.timetable.job(name, interval)
-        if process.measured and job is not None and self._has_unit(job):
-            unit = self._units.get(job.unit or "")
+        if line.process.measured and job is not None and self._has_unit(job):
+            unit = self._unit_of(job)
             if unit is None or unit.state is UnitState.REQUESTED:
-                self._measure(process, interval, now)
+                self._measure(line, interval, now)
             if unit is not None and unit.provisional:
-                self._measure_later(process, interval, now)
+                self._measure_later(line.process, interval, now)
         self._consider(name, interval, now)
 
     def _open(self, name: str, start: datetime, now: datetime) -> None:
@@ -626,18 +689,14 @@ class Engine:
         if self.catalog.exists(name, interval):
             self._timer(interval.start, "open", name, interval.start)
 
-    def _followed(self, name: str, interval: Interval) -> bool:
-        """Whether the interval has fallen due once."""
-        following = self._due[name]
-        return following is None or interval.start < following.start
-
     def _clock_set_back(self, now: datetime) -> None:
         """What was to happen later than now may be what has happened already: look anew.
 
         Nothing is done twice by that: firings and jobs have their keys (D11, I15).
         """
-        for unit in list(self._units.values()):
-            self._watch(unit, now)
+        for units in self._units.values():
+            for unit in units.values():
+                self._watch(unit, now)
         for name in self.catalog.freeruns:
             self._fired[name] = min(self._fired[name], now)
             self._fire(name, now)
@@ -645,29 +704,29 @@ class Engine:
             if process.open_ended:
                 self._open(name, max(now - process.lag, self.catalog.spans[name][0]), now)
 
-    def _follow(self, name: str, now: datetime) -> None:
+    def _follow(self, line: _Line, now: datetime) -> None:
         """Consider the intervals of a process that have fallen due, in order."""
-        process = self.catalog.processes[name]
-        calendar, ledger = process.calendar, self.timetable.ledgers[name]
-        _, end = self.catalog.spans[name]
-        ready = self._ready.setdefault(name, [])
-        interval = self._due[name]
-        while interval is not None and process.due(interval) <= now and len(ready) < READY_AHEAD:
-            if ledger.at(interval.start) is None:
-                self._consider(name, interval, now)
+        process = line.process
+        calendar, ledger = process.calendar, self.timetable.ledgers[process.name]
+        _, end = self.catalog.spans[process.name]
+        interval = line.due
+        while (
+            interval is not None and process.due(interval) <= now and len(line.ready) < READY_AHEAD
+        ):
+            gap = ledger.gap_from(interval.start)
+            if gap == interval.start:
+                self._consider(process.name, interval, now)
                 interval = calendar.next(interval)
             else:
-                following = ledger.end_of_run(interval.start)
-                assert following is not None, "a ledger ends with a gap"
-                interval = calendar.starting_at(following)
+                interval = calendar.starting_at(gap)
             if end is not None and interval.start >= end:
                 interval = None
-        self._due[name] = interval
+        line.due = interval
         if interval is None:
-            self._behind.pop(name, None)
+            line.behind = False
         elif process.due(interval) > now:
-            self._behind.pop(name, None)
-            self._timer(process.due(interval), "due", name)
+            line.behind = False
+            self._timer(process.due(interval), "due", process.name)
 
     # freeruns
 
@@ -881,7 +940,7 @@ class Engine:
         left: list[Json] = []
         for name, interval in targets:
             job = self.timetable.job(name, interval)
-            unit = self._units.get(job.unit or "") if job is not None else None
+            unit = self._unit_of(job) if job is not None else None
             what = f"{name} {interval.label}"
             if (name, interval.start) in self._writing:
                 left.append(f"{what} is just changing")

@@ -134,6 +134,9 @@ class Calendar:
 
     def containing(self, instant: datetime) -> Interval:
         """Return the interval in which the instant lies."""
+        told = self._cut.told
+        if told is not None and told.start <= instant < told.end:
+            return told
         since = instant - _EPOCH
         return self._around(since.days * _DAY + since.seconds)
 
@@ -212,8 +215,10 @@ class Calendar:
         return _NOMINAL[self.granularity] * self.grouping
 
     def _around(self, second: int) -> Interval:
+        cut = self._cut
         try:
-            return self._cut.containing(second)
+            cut.told = told = cut.containing(second)
+            return told
         except (ValueError, OverflowError):
             raise BadLabel(
                 f"an interval of the {self} would reach beyond what can be told; "
@@ -259,6 +264,8 @@ class _Cut(Protocol):
 
     #: what follows the time in the labels of groups, such as `/PT3H`
     suffix: str
+    #: the interval that was told last: of a day, its hours ask one after the other
+    told: Interval | None
 
     def containing(self, second: int) -> Interval:
         """Return the interval in which the second lies."""
@@ -276,26 +283,34 @@ class _ClockCut:
 
     def __init__(self, zone: str, size: int, timespec: str, suffix: str) -> None:
         self.suffix = suffix
+        self.told: Interval | None = None
         self._zone = zone
+        #: a stretch of constant offset without its ends, and the offset: where no clock is set
+        self._calm = 0, 0, 0
         self._size = size
         self._timespec = timespec
         self._width = len(_WALL_EPOCH.isoformat(timespec=timespec))
 
     def containing(self, second: int) -> Interval:
-        start, end, offset = _stretch(self._zone, second)
+        start, end, offset = self._calm
+        if not start < second < end:
+            start, end, offset = _stretch(self._zone, second)
+            start, end, offset = self._calm = start + _REACH, end - _REACH, offset
         floor = (second + offset) // self._size * self._size
-        if start + _REACH < second < end - _REACH:
-            begin = floor - offset
-            return self._interval(floor, _Stretch(begin, begin + self._size, offset), False)
+        if start < second < end:
+            return self._interval(floor, floor - offset, floor - offset + self._size)
         runs = self._runs(floor)
         run = next(run for run in runs if run.start <= second < run.end)
-        return self._interval(floor, run, len(runs) > 1)
+        return self._interval(floor, run.start, run.end, run.offset if len(runs) > 1 else None)
 
     def named(self, label: str) -> list[Interval]:
         wall = datetime.fromisoformat(label[: self._width])
         floor = (wall - _WALL_EPOCH) // _SECOND // self._size * self._size
         runs = self._runs(floor)
-        return [self._interval(floor, run, len(runs) > 1) for run in runs]
+        return [
+            self._interval(floor, start, end, offset if len(runs) > 1 else None)
+            for start, end, offset in runs
+        ]
 
     def _runs(self, floor: int) -> list[_Stretch]:
         """Return every while for which the rounded clock shows `floor`, with its first offset."""
@@ -312,12 +327,13 @@ class _ClockCut:
             before = offset
         return runs
 
-    def _interval(self, floor: int, run: _Stretch, repeated: bool) -> Interval:
-        wall = _WALL_EPOCH + floor * _SECOND
-        if repeated:
-            wall = wall.replace(tzinfo=timezone(run.offset * _SECOND))
+    def _interval(self, floor: int, start: int, end: int, offset: int | None = None) -> Interval:
+        """Of what begins when the clock shows `floor`; with its offset where that is repeated."""
+        wall = _WALL_EPOCH + timedelta(0, floor)
+        if offset is not None:
+            wall = wall.replace(tzinfo=timezone(offset * _SECOND))
         label = wall.isoformat(timespec=self._timespec) + self.suffix
-        return Interval(_EPOCH + run.start * _SECOND, _EPOCH + run.end * _SECOND, label)
+        return Interval(_EPOCH + timedelta(0, start), _EPOCH + timedelta(0, end), label)
 
 
 class _DateCut:
@@ -325,6 +341,7 @@ class _DateCut:
 
     def __init__(self, zone: str, granularity: Granularity, grouping: int) -> None:
         self.suffix = f"/P{grouping}M" if grouping > 1 else ""
+        self.told: Interval | None = None
         self._zone = zone
         self._write, self._read = _SPELLINGS[granularity]
         #: the length of a unit, in months or in days

@@ -12,6 +12,8 @@ from enum import StrEnum
 class JobState(StrEnum):
     """Where a job is."""
 
+    __hash__ = str.__hash__  # tables are looked up all the time: not by way of the name
+
     #: Waiting; nothing is requested.  Also what an interval is that nobody has touched yet.
     EMBRYO = "embryo"
     #: A unit is at work, perhaps provisionally (the interval is still open).
@@ -50,6 +52,8 @@ TERMINAL = FINISHED | {JobState.FAILED}
 class JobInput(StrEnum):
     """What is applied to a job."""
 
+    __hash__ = str.__hash__
+
     #: A provisional unit, or the one unit of a discrete job or freerun, is requested.
     RUN = "run"
     #: The final unit of a closed interval is requested.
@@ -74,6 +78,8 @@ class JobInput(StrEnum):
 
 class UnitState(StrEnum):
     """Where a unit of work is."""
+
+    __hash__ = str.__hash__
 
     #: To be worked now, or after a back-off.
     REQUESTED = "requested"
@@ -104,6 +110,8 @@ UNIT_TERMINAL = frozenset(
 
 class UnitInput(StrEnum):
     """What is applied to a unit."""
+
+    __hash__ = str.__hash__
 
     #: A worker takes it ahead of its start.
     CLAIM = "claim"

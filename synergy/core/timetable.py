@@ -6,7 +6,7 @@ a derived embryo.  The cost of a look-up grows with the logarithm of the runs, n
 """
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -23,12 +23,14 @@ _GAP = 0
 class Ledger:
     """What is known of every interval of one process."""
 
-    __slots__ = ("_codes", "_standings", "_starts")
+    __slots__ = ("_codes", "_numbers", "_standings", "_starts")
 
     def __init__(self) -> None:
-        self._starts = array("q")
+        # Four bytes hold the seconds from 1970 to 2106; where they do not, eight do.
+        self._starts = array("I")
         self._codes = array("H")
         self._standings: list[Standing | None] = [None]
+        self._numbers: dict[Standing | None, int] = {None: _GAP}
 
     def at(self, instant: datetime) -> Standing | None:
         """How the interval that starts there stands; None is not (yet, or again) terminal."""
@@ -40,19 +42,21 @@ class Ledger:
         start, end = _second(interval.start), _second(interval.end)
         code = self._code(standing)
         starts, codes = self._starts, self._codes
-        low = bisect_right(starts, start - 1)
-        high = bisect_right(starts, end)
+        low = bisect_left(starts, start)
+        high = bisect_right(starts, end, low)
         before = codes[low - 1] if low else _GAP
+        if low == high and code == before:
+            return
         after = codes[high - 1] if high else _GAP
-        new_starts, new_codes = array("q"), array("H")
+        new_starts, new_codes = [], []
         if code != before:
             new_starts.append(start)
             new_codes.append(code)
         if code != after:
             new_starts.append(end)
             new_codes.append(after)
-        starts[low:high] = new_starts
-        codes[low:high] = new_codes
+        self._starts = _spliced(starts, low, high, new_starts)
+        self._codes = _spliced(codes, low, high, new_codes)
 
     def runs(self, start: datetime, end: datetime) -> Iterator[tuple[datetime, Standing | None]]:
         """The runs that cover ``[start, end)``: where each begins within it, and how it stands."""
@@ -68,6 +72,13 @@ class Ledger:
         """Where the run that holds this instant ends; None for the last, open one."""
         place = bisect_right(self._starts, _second(instant))
         return _instant(self._starts[place]) if place < len(self._starts) else None
+
+    def gap_from(self, instant: datetime) -> datetime:
+        """The first instant, this one or later, of which nothing is known."""
+        place = bisect_right(self._starts, _second(instant)) - 1
+        if place < 0 or self._codes[place] == _GAP:
+            return instant
+        return _instant(self._starts[self._codes.index(_GAP, place)])  # the last run is a gap
 
     def content(self) -> dict[str, Json]:
         """As a plain document."""
@@ -85,12 +96,10 @@ class Ledger:
     def of_content(cls, content: Mapping[str, Any]) -> "Ledger":
         """The ledger that `content` came from."""
         ledger = cls()
-        ledger._starts = array("q", content["starts"])
-        ledger._codes = array("H", content["codes"])
-        ledger._standings += [
-            Standing(JobState(state), generation, result, attempts)
-            for state, generation, result, attempts in content["standings"]
-        ]
+        ledger._starts = _spliced(ledger._starts, 0, 0, content["starts"])
+        ledger._codes = _spliced(ledger._codes, 0, 0, content["codes"])
+        for state, generation, result, attempts in content["standings"]:
+            ledger._code(Standing(JobState(state), generation, result, attempts))
         return ledger
 
     @property
@@ -102,11 +111,11 @@ class Ledger:
         )
 
     def _code(self, standing: Standing | None) -> int:
-        try:
-            return self._standings.index(standing)
-        except ValueError:
+        code = self._numbers.get(standing)
+        if code is None:
+            code = self._numbers[standing] = len(self._standings)
             self._standings.append(standing)
-            return len(self._standings) - 1
+        return code
 
 
 class Timetable:
@@ -141,17 +150,15 @@ class Timetable:
     def put(self, job: Job) -> None:
         """Take over a stored job."""
         key = (job.process, job.interval.start)
+        ledger = self.ledgers.get(job.process)
         if job.state.terminal and not job.holds:
             self.active.pop(key, None)
-            self._settle(job, job.standing)
+            if ledger is not None:
+                ledger.put(job.interval, job.standing)
         else:
+            if ledger is not None and key not in self.active:
+                ledger.put(job.interval, None)
             self.active[key] = job
-            self._settle(job, None)
-
-    def _settle(self, job: Job, standing: Standing | None) -> None:
-        ledger = self.ledgers.get(job.process)
-        if ledger is not None:
-            ledger.put(job.interval, standing)
 
     def job(self, process: str, interval: Interval) -> Job | None:
         """The active job, or the derived embryo; None where it is terminal."""
@@ -193,6 +200,13 @@ class Timetable:
                 state = active.state if active is not None else JobState.EMBRYO
                 yield first, state, first.end < end
 
+    def all_ended(self, process: str, within: Interval) -> bool:
+        """Whether all its intervals in another one are terminal; those outside its span do not
+        count."""
+        first, last = self.catalog.spans[process]
+        end = min(within.end, last) if last is not None else within.end
+        return self.ledgers[process].gap_from(max(within.start, first)) >= end
+
     def inputs_generations(
         self, process: str, interval: Interval
     ) -> tuple[dict[str, int], dict[str, int]]:
@@ -221,6 +235,16 @@ def standing_of(entry: FeedEntry) -> Standing | None:
         return None
     transition = entry.transition
     return Standing(state, transition.generation, transition.result, transition.attempt)
+
+
+def _spliced(numbers: "array[int]", low: int, high: int, new: list[int]) -> "array[int]":
+    """The array with a part of it replaced; a wider one where it cannot hold the new numbers."""
+    try:
+        numbers[low:high] = array(numbers.typecode, new)
+    except OverflowError:
+        numbers = array("q", numbers)
+        numbers[low:high] = array("q", new)
+    return numbers
 
 
 def _second(instant: datetime) -> int:

@@ -82,7 +82,7 @@ def test_a_ledger_says_the_same_as_a_plain_map(
     again = Ledger.of_content(json.loads(json.dumps(ledger.content())))
     assert [again.at(one.start) for one in line] == wanted
     assert again.content() == ledger.content()
-    assert ledger.size <= 10 * (len(changes) + 2)
+    assert ledger.size <= 6 * (len(changes) + 2)
 
 
 @given(st.permutations(range(SIZE)))
@@ -91,7 +91,7 @@ def test_alike_neighbours_become_one_run_in_whatever_order_they_come(order: list
     for number in order:
         ledger.put(line[number], STANDINGS[0])
     assert [*ledger.runs(line[0].start, line[-1].end)] == [(line[0].start, STANDINGS[0])]
-    assert ledger.size == 20
+    assert ledger.size == 12
 
 
 def test_a_finished_century_of_hours_takes_a_few_bytes() -> None:
@@ -100,7 +100,7 @@ def test_a_finished_century_of_hours_takes_a_few_bytes() -> None:
     for number in range(20_000):
         ledger.put(interval, STANDINGS[0 if number % 1000 else 1])
         interval = calendar.next(interval)
-    assert ledger.size < 600
+    assert ledger.size < 300
 
 
 @pytest.mark.parametrize("part", [(0, SIZE), (3, 4), (5, 30), (39, 40)])

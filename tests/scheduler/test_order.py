@@ -391,7 +391,7 @@ def test_ten_years_of_hours_are_caught_up_with_oldest_first_and_with_a_short_que
         assert units[0].interval.start > last_start
         last_start = units[-1].interval.start
         assert len(stage.requested) + len(units) <= DISPATCH_AHEAD
-        assert len(engine._ready["h"]) <= READY_AHEAD
+        assert len(engine._lines["h"].ready) <= READY_AHEAD
         for unit in units[:-1]:
             stage.store.save_units([UnitWrite(processes(unit, stage.clock.now()), unit.fence)])
         stage.report(units[-1])
