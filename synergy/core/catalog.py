@@ -150,15 +150,18 @@ class Catalog:
         start, end = self.spans[process]
         return start <= interval.start and (end is None or interval.end <= end)
 
-    def inputs(self, process: str, interval: Interval) -> Iterator[Input]:
+    def inputs(self, process: str, interval: Interval) -> tuple[Input, ...]:
         """What the interval waits for; ranges outside the other's span are cut off."""
-        child = self._children.get(process)
+        child, after = self._children.get(process), self.processes[process].after
+        if child is None and not after:
+            return ()
+        found = []
         if child is not None:
-            yield from self._clipped("child", child, interval.start, interval.end)
-        for dependency in self.processes[process].after:
-            yield from self._clipped(
-                "dependency", dependency.process, *self._reach(process, interval, dependency)
-            )
+            found.append(self._clipped("child", child, interval.start, interval.end))
+        for dependency in after:
+            reach = self._reach(process, interval, dependency)
+            found.append(self._clipped("dependency", dependency.process, *reach))
+        return tuple(given for given in found if given is not None)
 
     def intervals_of(self, given: Input) -> Iterator[Interval]:
         """The single intervals of an input, ascending."""
@@ -193,11 +196,10 @@ class Catalog:
         for name, dependent, _ in self.dependents(process, interval):
             yield name, dependent
 
-    def _clipped(self, kind: str, process: str, start: datetime, end: datetime) -> Iterator[Input]:
+    def _clipped(self, kind: str, process: str, start: datetime, end: datetime) -> Input | None:
         first, last = self.spans[process]
         start, end = max(start, first), min(end, last) if last else end
-        if start < end:
-            yield Input(kind, process, start, end)
+        return Input(kind, process, start, end) if start < end else None
 
     def _reach(
         self, process: str, interval: Interval, dependency: Dependency

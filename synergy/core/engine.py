@@ -45,7 +45,7 @@ from synergy.core.events import (
 from synergy.core.intervals import BadLabel, Interval
 from synergy.core.model import Fence, Job, JobWrite, Json, Request, Task, Unit, UnitWrite
 from synergy.core.readiness import Hopeless, NotBegun, Pausing, Ready, Waiting, judge
-from synergy.core.states import JobState, UnitState
+from synergy.core.states import AT_WORK, JobState, UnitState
 from synergy.core.timetable import Timetable
 
 #: Units of one process that are requested or at work at once, where it sets no limit itself.
@@ -138,9 +138,10 @@ class Engine:
     def handle(self, event: Event, now: datetime) -> list[Command]:
         """Take in what happened; returns what to do now, in this order."""
         self._commands = []
-        if self._now is not None and now < self._now - SET_BACK:
-            self._clock_set_back(now)
-        self._now = now
+        if now != self._now:
+            if self._now is not None and now < self._now - SET_BACK:
+                self._clock_set_back(now)
+            self._now = now
         self._take(event, now)
         if self._timers and self._timers[0][0] <= now:
             self._fire_timers(now)
@@ -166,12 +167,16 @@ class Engine:
 
     def _take(self, event: Event, now: datetime) -> None:
         match event:
+            case JobSaved():
+                self._job_saved(event.write.job, now)
+            case UnitChanged():
+                self._unit_changed(event.unit, event, now)
+            case UnitSaved():
+                self._unit_saved(event.write.unit, now)
             case Loaded():
                 self._load(event, now)
             case TimePassed():
                 pass
-            case UnitChanged(unit):
-                self._unit_changed(unit, event, now)
             case JobsChanged(jobs):
                 self._jobs_changed(jobs, now)
             case RequestFiled(request):
@@ -179,12 +184,8 @@ class Engine:
                     self._known_requests.add(request.id)
                     self._requests.append(request)
                 self._next_operation(now)
-            case JobSaved(write):
-                self._job_saved(write, now)
             case JobRefused(write, current):
                 self._job_refused(write, current, now)
-            case UnitSaved(write):
-                self._unit_saved(write.unit, now)
             case UnitRefused(write, current):
                 self._unit_refused(write, current, now)
             case JobsRead():
@@ -233,15 +234,14 @@ class Engine:
 
     def _resume(self, job: Job, units: Mapping[str, Unit], now: datetime) -> None:
         """Go on with an active job where the last scheduler left it."""
-        if self._has_unit(job):
+        if _has_unit(job):
             self._out(job, True)
             if job.unit not in units:
                 self._insert_unit(job, now)
         else:
             self._consider(job.process, job.interval, now)
 
-    def _job_saved(self, write: JobWrite, now: datetime) -> None:
-        job = write.job
+    def _job_saved(self, job: Job, now: datetime) -> None:
         key = (job.process, job.interval.start)
         self._writing.pop(key, None)
         self.timetable.put(job)
@@ -290,7 +290,7 @@ class Engine:
     def _settled(self, job: Job, now: datetime) -> None:
         """Everything that follows from how a job now stands in the store."""
         key = (job.process, job.interval.start)
-        at_work = self._has_unit(job)
+        at_work = _has_unit(job)
         self._out(job, at_work)
         if at_work:
             # Also where another scheduler dispatched it: it may have died before its insert, and
@@ -305,8 +305,8 @@ class Engine:
             if self._firing.get(job.process) == job.interval.start:
                 del self._firing[job.process]
                 self._fire(job.process, now)
-        elif key not in self._frozen:
-            self._consider(job.process, job.interval, now)
+        elif key not in self._frozen and key not in self._writing:
+            self._look(job, now)
 
     def _out(self, job: Job, out: bool) -> None:
         """Count it among those whose unit is out, or no longer."""
@@ -374,18 +374,24 @@ class Engine:
     def _consider(self, name: str, interval: Interval, now: datetime) -> None:
         """Look whether a job can go a step further; harmless when it cannot."""
         key = (name, interval.start)
+        if name not in self._lines or key in self._frozen or key in self._writing:
+            return
+        job = self.timetable.job(name, interval)
+        if job is not None:
+            self._look(job, now)
+
+    def _look(self, job: Job, now: datetime) -> None:
+        """Look whether it can go a step further, as it stands in the store."""
+        name, interval = job.process, job.interval
         line = self._lines.get(name)
-        if line is None or key in self._frozen or key in self._writing:
+        if line is None:
             return
         process = line.process
-        job = self.timetable.job(name, interval)
-        if job is None:
-            return
         final = process.due(interval) <= now
         if not final and (line.due is None or interval.start < line.due.start):
             # Only after the clock was set back: `_follow` will not come by here again.
             self._timer(process.due(interval), "consider", name, interval)
-        if self._has_unit(job):
+        if _has_unit(job):
             if final:
                 self._drop_unstarted_provisional(job, now)
             return
@@ -429,7 +435,7 @@ class Engine:
     def _begin(self, line: _Line, interval: Interval, now: datetime) -> None:
         process = line.process
         job = self.timetable.job(process.name, interval)
-        if job is None or self._has_unit(job):
+        if job is None or _has_unit(job):
             return
         final = process.due(interval) <= now
         verdict = judge(self.timetable, job, now, final=final)
@@ -470,9 +476,6 @@ class Engine:
         write = JobWrite(job, before.version)
         self._writing[job.process, job.interval.start] = write
         self._commands.append(SaveJob(write))
-
-    def _has_unit(self, job: Job) -> bool:
-        return job.state.at_work and job.unit is not None
 
     def _known(self, name: str) -> bool:
         return name in self.catalog.processes or name in self.catalog.freeruns
@@ -537,7 +540,7 @@ class Engine:
 
     def _cancel_orphans(self, job: Job, now: datetime) -> None:
         """Withdraw the units of a job that it no longer waits for (protocol D7)."""
-        current = job.unit if self._has_unit(job) else None
+        current = job.unit if _has_unit(job) else None
         for key, unit in self._units.get((job.process, job.interval.start), {}).items():
             if key != current:
                 self._cancel(unit, job.reason or "its job has moved on", now)
@@ -619,7 +622,7 @@ class Engine:
         self._unmeasured.pop(key, None)
         unit = self._unit_of(job)
         fresh = closed or line.process.due(interval) > now
-        if self._has_unit(job):
+        if _has_unit(job):
             if unit is None:
                 self._bounds[key] = (measured.low, measured.high)
                 self._insert_unit(job, now)
@@ -671,7 +674,7 @@ class Engine:
         """A provisional run has its time: make it, or widen the one that nobody has started."""
         line = self._lines[name]
         job = self.timetable.job(name, interval)
-        if line.process.measured and job is not None and self._has_unit(job):
+        if line.process.measured and job is not None and _has_unit(job):
             unit = self._unit_of(job)
             if unit is None or unit.state is UnitState.REQUESTED:
                 self._measure(line, interval, now)
@@ -946,11 +949,11 @@ class Engine:
                 left.append(f"{what} is just changing")
             elif job is None:
                 left.append(f"{what} has ended; reprocess it to run it again")
-            elif self._has_unit(job) and unit is not None and unit.state is UnitState.REQUESTED:
+            elif _has_unit(job) and unit is not None and unit.state is UnitState.REQUESTED:
                 hurried = unit.moved(unit.state, now, unit.reason, not_before=None)
                 self._commands.append(SaveUnit(UnitWrite(hurried, unit.fence)))
                 touched.append({"process": name, "interval": interval.label})
-            elif self._has_unit(job):
+            elif _has_unit(job):
                 left.append(f"{what} is at work already")
             elif job.next_run is not None:
                 self._save(job.moved(job.state, now, _in_words(request), next_run=None), job)
@@ -969,6 +972,11 @@ class Engine:
     def _answer(self, request: Request, state: str, answer: dict[str, Json], now: datetime) -> None:
         answered = replace(request, state=state, answered_at=now, answer=answer)
         self._commands.append(AnswerRequest(answered))
+
+
+def _has_unit(job: Job) -> bool:
+    """Whether it waits for a unit."""
+    return job.unit is not None and job.state in AT_WORK
 
 
 def _in_words(request: Request) -> str:

@@ -113,17 +113,20 @@ class Job:
 
     def moved(self, state: JobState, at: datetime, reason: str = "", **changes: Any) -> "Job":
         """The next version of the document, in `state`, its transition embedded."""
-        transition = Transition(
-            version=self.version + 1,
-            at=at,
-            before=self.state.value,
-            after=state.value,
-            generation=changes.get("generation", self.generation),
-            attempt=changes.get("attempts", self.attempts),
-            result=changes.get("result", self.result),
-            reason=reason,
+        following = _next(self, state, reason, changes)
+        return _with_transition(
+            following,
+            Transition(
+                version=following.version,
+                at=at,
+                before=self.state.value,
+                after=state.value,
+                generation=following.generation,
+                attempt=following.attempts,
+                result=following.result,
+                reason=reason,
+            ),
         )
-        return _next(self, state, transition, changes)
 
 
 def job_key(process: str, interval: Interval) -> str:
@@ -205,16 +208,19 @@ class Unit:
 
     def moved(self, state: UnitState, at: datetime, reason: str = "", **changes: Any) -> "Unit":
         """The next version of the document, in `state`, its transition embedded."""
-        transition = Transition(
-            version=self.version + 1,
-            at=at,
-            before=self.state.value,
-            after=state.value,
-            generation=self.generation,
-            attempt=changes.get("attempt", self.attempt),
-            reason=reason,
+        following = _next(self, state, reason, changes)
+        return _with_transition(
+            following,
+            Transition(
+                version=following.version,
+                at=at,
+                before=self.state.value,
+                after=state.value,
+                generation=following.generation,
+                attempt=following.attempt,
+                reason=reason,
+            ),
         )
-        return _next(self, state, transition, changes)
 
 
 def unit_key(process: str, interval: Interval, generation: int, run: int = 0) -> str:
@@ -286,23 +292,20 @@ Document = TypeVar("Document", Job, Unit)
 
 
 def _next(
-    document: Document,
-    state: JobState | UnitState,
-    transition: Transition,
-    changes: Mapping[str, Any],
+    document: Document, state: JobState | UnitState, reason: str, changes: Mapping[str, Any]
 ) -> Document:
-    """The document after a transition."""
+    """The next version of a document, its transition still missing."""
     assert changes.keys() <= type(document).__dataclass_fields__.keys(), changes.keys()
     following = object.__new__(type(document))
-    following.__dict__.update(
-        document.__dict__,
-        **changes,
-        state=state,
-        version=transition.version,
-        reason=transition.reason,
-        transitions=(*document.transitions, transition)[-TRANSITIONS_KEPT:],
-    )
+    following.__dict__.update(document.__dict__, **changes)
+    following.__dict__.update(state=state, version=document.version + 1, reason=reason)
     return following
+
+
+def _with_transition(document: Document, made: Transition) -> Document:
+    """A document that was just made, its last transition embedded."""
+    document.__dict__["transitions"] = (*document.transitions, made)[-TRANSITIONS_KEPT:]
+    return document
 
 
 @dataclass(frozen=True, slots=True)

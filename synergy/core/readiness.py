@@ -4,7 +4,7 @@ The engine takes the first reason and stops; ``why`` prints them all.  They cann
 they are the same generator (DESIGN §2).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from typing import Protocol
@@ -121,34 +121,40 @@ def judge(view: View, job: Job, now: datetime, *, final: bool, limit: int = 1) -
     """
     process = view.catalog.processes[job.process]
     final = final or not process.open_ended
-    reasons = tuple(islice(_own_reasons(process, job, now, final), limit))
-    if reasons:
-        return Waiting(reasons)
+    own = _own_reasons(process, job, now, final)
+    if own:
+        return Waiting(tuple(own[:limit]))
+    inputs = view.catalog.inputs(process.name, job.interval)
+    if not inputs:
+        return READY
     if final:
-        skipped = _skipped(view, process, job.interval)
+        skipped = _skipped(view, process, inputs)
         if skipped:
             return Hopeless(skipped)
-    reasons = tuple(islice(_awaited(view, process, job.interval, final), limit))
-    return Waiting(reasons) if reasons else READY
+    awaited = tuple(islice(_awaited(view, process, inputs, final), limit))
+    return Waiting(awaited) if awaited else READY
 
 
-def _own_reasons(process: Process, job: Job, now: datetime, final: bool) -> Iterator[Reason]:
+def _own_reasons(process: Process, job: Job, now: datetime, final: bool) -> list[Reason]:
+    reasons: list[Reason] = []
     if job.interval.start > now:
-        yield NotBegun(job.interval.start)
-    elif final and process.due(job.interval) > now:
-        yield IntervalOpen(process.due(job.interval))
+        reasons.append(NotBegun(job.interval.start))
+    elif final and (due := process.due(job.interval)) > now:
+        reasons.append(IntervalOpen(due))
     elif not final and job.next_run is not None and job.next_run > now:
-        yield Pausing(job.next_run)
-    for request in job.holds:
-        yield Held(request)
+        reasons.append(Pausing(job.next_run))
+    reasons += map(Held, job.holds)
+    return reasons
 
 
-def _awaited(view: View, process: Process, interval: Interval, final: bool) -> Iterator[Awaited]:
+def _awaited(
+    view: View, process: Process, inputs: Iterable[Input], final: bool
+) -> Iterator[Awaited]:
     """The blocking table of DESIGN §4."""
     strict = process.blocking == "dependencies"
     if process.blocking == "normal" and not final:
         return
-    for given in view.catalog.inputs(process.name, interval):
+    for given in inputs:
         if given.kind == "child" and strict and not final:
             continue
         satisfied = _WITH_RESULT if strict and given.kind == "dependency" else _FINISHED
@@ -178,10 +184,10 @@ _FINISHED = frozenset(state for state in JobState if state.finished)
 _WITH_RESULT = frozenset({JobState.PROCESSED, JobState.NOOP})
 
 
-def _skipped(view: View, process: Process, interval: Interval) -> tuple[Awaited, ...]:
+def _skipped(view: View, process: Process, inputs: Iterable[Input]) -> tuple[Awaited, ...]:
     """Why it can only be skipped: all children were, or, blocking on dependencies, one of them."""
     found = []
-    for given in view.catalog.inputs(process.name, interval):
+    for given in inputs:
         if given.kind == "child":
             runs = list(view.runs(given))
             if all(state is JobState.SKIPPED for _, state, _ in runs):

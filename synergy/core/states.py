@@ -42,9 +42,10 @@ class JobState(StrEnum):
     @property
     def at_work(self) -> bool:
         """Whether a unit of work may be out for it."""
-        return self in (JobState.IN_PROGRESS, JobState.FINAL_RUN)
+        return self in AT_WORK
 
 
+AT_WORK = frozenset({JobState.IN_PROGRESS, JobState.FINAL_RUN})
 FINISHED = frozenset({JobState.PROCESSED, JobState.NOOP, JobState.SKIPPED})
 TERMINAL = FINISHED | {JobState.FAILED}
 
