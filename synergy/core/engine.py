@@ -172,7 +172,7 @@ class Engine:
             case UnitChanged():
                 self._unit_changed(event.unit, event, now)
             case UnitSaved():
-                self._unit_saved(event.write.unit, now)
+                self._unit_changed(event.write.unit, event, now)
             case Loaded():
                 self._load(event, now)
             case TimePassed():
@@ -341,7 +341,7 @@ class Engine:
         if known is not None and known.version > unit.version:
             return
         job = self.timetable.active.get(key)
-        current = job is not None and job.unit == unit.key and job.state.at_work
+        current = job is not None and job.unit == unit.key and job.state in AT_WORK
         if unit.state.terminal:
             self._drop_unit(unit)
             self._canceled(unit.key, now)
@@ -356,11 +356,6 @@ class Engine:
         self._watch(unit, now)
         if unit.provisional and unit.lease_until is None:
             self._consider(unit.process, unit.interval, now)
-
-    def _unit_saved(self, unit: Unit, now: datetime) -> None:
-        known = self._unit((unit.process, unit.interval.start), unit.key)
-        if known is None or known.version <= unit.version:
-            self._unit_changed(unit, UnitChanged(unit), now)
 
     def _unit_refused(self, write: UnitWrite, current: Unit | None, now: datetime) -> None:
         if current is not None:
@@ -499,14 +494,19 @@ class Engine:
     def _unit(self, job: Key, unit_key: str | None) -> Unit | None:
         """A unit that has not ended."""
         out = self._units.get(job)
-        return out.get(unit_key or "") if out is not None else None
+        return out.get(unit_key or "") if out else None
 
     def _unit_of(self, job: Job) -> Unit | None:
         """The unit that a job waits for."""
         return self._unit((job.process, job.interval.start), job.unit)
 
     def _put_unit(self, unit: Unit) -> None:
-        self._units.setdefault((unit.process, unit.interval.start), {})[unit.key] = unit
+        key = (unit.process, unit.interval.start)
+        out = self._units.get(key)
+        if out is None:
+            self._units[key] = {unit.key: unit}
+        else:
+            out[unit.key] = unit
 
     def _drop_unit(self, unit: Unit) -> None:
         key = (unit.process, unit.interval.start)
@@ -646,9 +646,10 @@ class Engine:
 
     def _timer(self, when: datetime, kind: str, *payload: object) -> None:
         """One timer for each purpose: the earliest that was wished for."""
-        set_for = self._timed.get((kind, *payload))
+        purpose = (kind, *payload)
+        set_for = self._timed.get(purpose)
         if set_for is None or when < set_for:
-            self._timed[kind, *payload] = when
+            self._timed[purpose] = when
             heapq.heappush(self._timers, (when, next(self._ticket), kind, payload))
 
     def _fire_timers(self, now: datetime) -> None:

@@ -119,8 +119,8 @@ class Job:
             Transition(
                 version=following.version,
                 at=at,
-                before=self.state.value,
-                after=state.value,
+                before=self.state._value_,
+                after=state._value_,
                 generation=following.generation,
                 attempt=following.attempts,
                 result=following.result,
@@ -214,8 +214,8 @@ class Unit:
             Transition(
                 version=following.version,
                 at=at,
-                before=self.state.value,
-                after=state.value,
+                before=self.state._value_,
+                after=state._value_,
                 generation=following.generation,
                 attempt=following.attempt,
                 reason=reason,
@@ -297,8 +297,10 @@ def _next(
     """The next version of a document, its transition still missing."""
     assert changes.keys() <= type(document).__dataclass_fields__.keys(), changes.keys()
     following = object.__new__(type(document))
-    following.__dict__.update(document.__dict__, **changes)
-    following.__dict__.update(state=state, version=document.version + 1, reason=reason)
+    fields = following.__dict__
+    fields.update(document.__dict__)
+    fields.update(changes)
+    fields["state"], fields["version"], fields["reason"] = state, document.version + 1, reason
     return following
 
 
