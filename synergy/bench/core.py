@@ -388,7 +388,7 @@ def _ledger(intervals: Iterable[Interval], standings: tuple[Standing, ...]) -> L
 
 
 def _ledger_bytes(number: int, standings: tuple[Standing, ...]) -> int:
-    hours = Calendar(Granularity.HOURLY).between(BEGIN, BEGIN + timedelta(hours=number))
+    hours = [*Calendar(Granularity.HOURLY).between(BEGIN, BEGIN + timedelta(hours=number))]
     tracemalloc.start()
     try:
         before, _ = tracemalloc.get_traced_memory()

@@ -108,9 +108,9 @@ class View(Protocol):
 
     catalog: Catalog
 
-    def runs(self, given: Input) -> Iterator[tuple[Interval, JobState, bool]]:
-        """The input's intervals in order, alike neighbours as one: the first of them, the state
-        that they share, and whether more than one is meant."""
+    def runs(self, given: Input) -> Iterator[tuple[datetime, datetime, JobState]]:
+        """The input's intervals in order, alike neighbours as one: where they begin and end, and
+        the state that they share (of those that are not terminal: that of the first)."""
         ...
 
 
@@ -158,26 +158,31 @@ def _awaited(
         if given.kind == "child" and strict and not final:
             continue
         satisfied = _WITH_RESULT if strict and given.kind == "dependency" else _FINISHED
-        for first, state, several in view.runs(given):
+        for start, end, state in view.runs(given):
             if state in satisfied:
                 continue
+            first = _first(view, given, start)
             yield Awaited(given.kind, given.process, first, state)
-            if several:
-                others = view.catalog.processes[given.process].calendar
-                yield from _further(view, given, others.next(first), satisfied)
+            if first.end < end:
+                yield from _further(view, given, first.end, satisfied)
                 break
 
 
 def _further(
-    view: View, given: Input, after: Interval, satisfied: frozenset[JobState]
+    view: View, given: Input, after: datetime, satisfied: frozenset[JobState]
 ) -> Iterator[Awaited]:
     """The rest of an input, one by one: only asked for by who wants many reasons."""
-    rest = Input(given.kind, given.process, after.start, given.end)
+    rest = Input(given.kind, given.process, after, given.end)
     for interval in view.catalog.intervals_of(rest):
         single = Input(given.kind, given.process, interval.start, interval.end)
-        for _, state, _ in view.runs(single):
+        for _, _, state in view.runs(single):
             if state not in satisfied:
                 yield Awaited(given.kind, given.process, interval, state)
+
+
+def _first(view: View, given: Input, start: datetime) -> Interval:
+    """The interval of an input that starts there."""
+    return view.catalog.processes[given.process].calendar.starting_at(start)
 
 
 _FINISHED = frozenset(state for state in JobState if state.finished)
@@ -189,13 +194,13 @@ def _skipped(view: View, process: Process, inputs: Iterable[Input]) -> tuple[Awa
     found = []
     for given in inputs:
         if given.kind == "child":
-            runs = list(view.runs(given))
-            if all(state is JobState.SKIPPED for _, state, _ in runs):
-                found.append(Awaited("child", given.process, runs[0][0], JobState.SKIPPED))
+            if all(state is JobState.SKIPPED for _, _, state in view.runs(given)):
+                first = _first(view, given, given.start)
+                found.append(Awaited("child", given.process, first, JobState.SKIPPED))
         elif process.blocking == "dependencies":
             found += [
-                Awaited("dependency", given.process, first, state)
-                for first, state, _ in view.runs(given)
+                Awaited("dependency", given.process, _first(view, given, start), state)
+                for start, _, state in view.runs(given)
                 if state is JobState.SKIPPED
             ]
     return tuple(found)

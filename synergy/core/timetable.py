@@ -9,6 +9,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import chain, pairwise
 from typing import Any
 
 from synergy.core.catalog import Catalog, Input
@@ -185,20 +186,19 @@ class Timetable:
         found = self.active.get((process, interval.start))
         return found.state if found is not None else JobState.EMBRYO
 
-    def runs(self, given: Input) -> Iterator[tuple[Interval, JobState, bool]]:
+    def runs(self, given: Input) -> Iterator[tuple[datetime, datetime, JobState]]:
         """See `readiness.View`."""
-        calendar = self.catalog.processes[given.process].calendar
-        ledger = self.ledgers[given.process]
-        found = [*ledger.runs(given.start, given.end)]
-        for place, (start, standing) in enumerate(found):
-            end = found[place + 1][0] if place + 1 < len(found) else given.end
-            first = calendar.starting_at(start)
+        for start, end, standing in self._runs(given):
             if standing is not None:
-                yield first, standing.state, first.end < end
+                yield start, end, standing.state
             else:
                 active = self.active.get((given.process, start))
-                state = active.state if active is not None else JobState.EMBRYO
-                yield first, state, first.end < end
+                yield start, end, active.state if active is not None else JobState.EMBRYO
+
+    def _runs(self, given: Input) -> Iterator[tuple[datetime, datetime, Standing | None]]:
+        runs = self.ledgers[given.process].runs(given.start, given.end)
+        for (start, standing), (end, _) in pairwise(chain(runs, ((given.end, None),))):
+            yield start, end, standing
 
     def all_ended(self, process: str, within: Interval) -> bool:
         """Whether all its intervals in another one are terminal; those outside its span do not
@@ -215,11 +215,9 @@ class Timetable:
         generations: dict[str, int] = {}
         results: dict[str, int] = {}
         for given in self.catalog.inputs(process, interval):
-            runs = [*self.ledgers[given.process].runs(given.start, given.end)]
-            for place, (start, standing) in enumerate(runs):
+            for start, end, standing in self._runs(given):
                 if standing is None or standing.generation == 1:
                     continue
-                end = runs[place + 1][0] if place + 1 < len(runs) else given.end
                 meant = Input(given.kind, given.process, start, end)
                 for one in self.catalog.intervals_of(meant):
                     key = f"{given.process}@{one.label}"

@@ -79,6 +79,10 @@ def test_a_ledger_says_the_same_as_a_plain_map(
             end = line[-1].end
         assert ledger.end_of_run(one.start) == end
 
+    for number, one in enumerate(line):
+        gaps = [other.start for other in line[number:] if ledger.at(other.start) is None]
+        assert ledger.gap_from(one.start) == (gaps[0] if gaps else line[-1].end)
+
     again = Ledger.of_content(json.loads(json.dumps(ledger.content())))
     assert [again.at(one.start) for one in line] == wanted
     assert again.content() == ledger.content()
@@ -101,6 +105,27 @@ def test_a_finished_century_of_hours_takes_a_few_bytes() -> None:
         ledger.put(interval, STANDINGS[0 if number % 1000 else 1])
         interval = calendar.next(interval)
     assert ledger.size < 300
+
+
+@pytest.mark.parametrize("year", [1890, 2150])
+def test_a_ledger_goes_beyond_what_four_bytes_hold(year: int) -> None:
+    calendar, ledger = Calendar(Granularity.DAILY), Ledger()
+    day, far = calendar.containing(START), calendar.containing(START.replace(year=year))
+    for one, standing in ((day, STANDINGS[0]), (far, STANDINGS[3])):
+        ledger.put(one, standing)
+    for known in (ledger, Ledger.of_content(json.loads(json.dumps(ledger.content())))):
+        assert known.at(day.start) == STANDINGS[0]
+        assert known.at(far.start) == STANDINGS[3]
+        assert known.at(far.end) is None
+        assert known.gap_from(far.start) == far.end
+
+
+def test_a_ledger_knows_more_ways_to_stand_than_two_bytes_can_number() -> None:
+    calendar, ledger = Calendar(Granularity.HOURLY), Ledger()
+    interval = calendar.containing(START)
+    for generation in range(1, 66_000):
+        ledger.put(interval, Standing(JobState.PROCESSED, generation, 1, 1))
+    assert ledger.at(interval.start) == Standing(JobState.PROCESSED, 65_999, 1, 1)
 
 
 @pytest.mark.parametrize("part", [(0, SIZE), (3, 4), (5, 30), (39, 40)])
@@ -186,13 +211,25 @@ def test_the_inputs_of_a_day_are_told_as_runs_and_active_ones() -> None:
     for number in (0, 1, 2, 5):
         timetable.put(hour(number, state=JobState.PROCESSED, result=1))
     timetable.put(hour(3, state=JobState.IN_PROGRESS))
-    told = [(first.label[-2:], state, several) for first, state, several in timetable.runs(DAY)]
+    told = [(start.hour, end.hour, state) for start, end, state in timetable.runs(DAY)]
     assert told == [
-        ("00", JobState.PROCESSED, True),
-        ("03", JobState.IN_PROGRESS, True),
-        ("05", JobState.PROCESSED, False),
-        ("06", JobState.EMBRYO, True),
+        (0, 3, JobState.PROCESSED),
+        (3, 5, JobState.IN_PROGRESS),
+        (5, 6, JobState.PROCESSED),
+        (6, 0, JobState.EMBRYO),
     ]
+    assert [state for _, end, state in timetable.runs(DAY) if end == DAY.end] == [JobState.EMBRYO]
+
+
+def test_a_days_hours_have_ended_when_the_last_one_has() -> None:
+    timetable = Timetable(catalog())
+    day = Calendar(Granularity.DAILY).containing(DAY.start)
+    for number in (*range(1, 24), 0):
+        assert not timetable.all_ended("h", day)
+        timetable.put(hour(number, state=JobState.FAILED if number == 5 else JobState.PROCESSED))
+    assert timetable.all_ended("h", day), "failed is ended, too: what it means is judged"
+    timetable.put(hour(7, state=JobState.EMBRYO, generation=2))
+    assert not timetable.all_ended("h", day)
 
 
 def test_only_generations_above_one_are_listed() -> None:
