@@ -225,8 +225,8 @@ class Engine:
             if self._known(unit.process):
                 self._unit_changed(unit, UnitChanged(unit), now)
                 if unit.lease_until is not None and unit.lease_until <= now:
-                    job = (unit.process, unit.interval.start)
-                    self._timer(unit.lease_until, "lease", job, unit.key, unit.lease_until)
+                    key = (unit.process, unit.interval.start)
+                    self._timer(unit.lease_until, "lease", key, unit.key, unit.lease_until)
         for name in self.catalog.freeruns:
             self._fire(name, now)
         for request in loaded.requests:
