@@ -1,5 +1,6 @@
 """Scenarios, played: each says what happened when, as the store's feed has it."""
 
+import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from synergy.core.readiness import READY
 from synergy.testing.play import Play
 from synergy.testing.scenario import read
 
+FINISHED = {"processed", "noop", "skipped"}
 DAY = {"name": "day", "granularity": "daily"}
 HOUR = {"name": "hour", "granularity": "hourly"}
 TREE = {"name": "tree", "processes": ["day", "hour"]}
@@ -452,3 +454,54 @@ def test_a_year_of_four_levels() -> None:
     assert story.summary.jobs == {"embryo": 4, "processed": finished}
     year = datetime(2025, 1, 1, 0, 5, 30, tzinfo=UTC)
     assert story.at("year@2024", "in_progress") == year
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_happens_nothing_runs_before_what_it_waits_for(seed: int) -> None:
+    """Judged by the lines alone, whoever made them."""
+    dice = random.Random(seed)
+    labels = [f"2024-05-0{day}T{hour:02}" for day in (1, 2, 3) for hour in range(24)]
+    outcomes = [
+        outcome(
+            label,
+            dice.choice(["failed", "lost", "noop", "processed"]),
+            attempt=dice.choice([1, 2]),
+            duration=dice.choice([0, 7, 900, 20_000]),
+        )
+        for label in dice.sample(labels, 20)
+    ]
+    requests = [
+        request(
+            f"2024-05-0{dice.choice([2, 3, 4])}T{dice.randrange(24):02}:00:00Z",
+            dice.choice(["reprocess", "reprocess", "skip"]),
+            "hour",
+            label,
+        )
+        for label in dice.sample(labels[:40], 6)
+    ]
+    copy = {"name": "copy", "granularity": "daily", "after": ["day"]}
+    story = Story(
+        scenario(
+            processes=[DAY, HOUR, copy],
+            trees=[{**TREE, "lag": 0}, {"name": "copies", "processes": ["copy"], "lag": 0}],
+            until="2024-05-05T00:00:00Z",
+            workers=dice.choice([1, 3, None]),
+            outcomes=outcomes,
+            requests=requests,
+        )
+    )
+    states: dict[str, str] = {}
+    begun = 0
+    for entry in story.entries:
+        states[entry.key] = entry.transition.after
+        if entry.kind == "unit" and entry.transition.after == "in_progress":
+            day = entry.interval.label
+            needed = {
+                "day": [f"hour@{day}T{hour:02}" for hour in range(24)],
+                "copy": [f"day@{day}"],
+                "hour": [],
+            }[entry.process]
+            waiting = [key for key in needed if states.get(key) not in FINISHED]
+            assert not waiting, f"{entry.key} began at {entry.transition.at} before {waiting}"
+            begun += bool(needed)
+    assert begun >= 2
