@@ -17,6 +17,7 @@ from synergy.testing.scenario import parse, read
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 SCENARIO: dict[str, Any] = {
+    "description": "A day of 25 hours, one of which nobody can make.",
     "zone": "Europe/Berlin",
     "clock": "2026-10-25T00:00:00+02:00",
     "until": "2026-10-26T12:00:00+01:00",
@@ -198,7 +199,7 @@ def with_request(**given: Any) -> dict[str, Any]:
 
 BAD: list[tuple[Any, str]] = [
     ([], "[] is not an object"),
-    (edited(colour="red"), 'there is no "colour" here; there are zone, clock'),
+    (edited(colour="red"), 'there is no "colour" here; there are description, zone, clock'),
     ({"clock": "2026-01-01T00:00Z"}, '"processes" is missing'),
     (edited(clock=5), "clock: 5 is not a text"),
     (edited(clock="2026-10-25"), "clock: '2026-10-25' has no offset"),
