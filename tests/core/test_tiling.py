@@ -57,8 +57,8 @@ ODD = (
     ("Antarctica/Troll", "2026-10-25", 60),
     ("Africa/Casablanca", "2026-02-15", 60),  # summer time interrupted for Ramadan
     ("America/Sao_Paulo", "2018-11-04", 60),  # midnight is skipped
-    ("America/Sao_Paulo", "2018-02-17", 60),  # midnight comes twice
-    ("America/St_Johns", "2006-10-29", 60),  # at one minute past midnight
+    ("America/Sao_Paulo", "2018-02-17", 60),  # set back from midnight to eleven
+    ("America/St_Johns", "2006-10-29", 60),  # set back when the next day has begun
     ("Pacific/Chatham", "2026-04-05", 60),  # at a quarter to three
     ("Asia/Pyongyang", "2018-05-05", 60),  # half an hour at half past eleven
     ("Europe/Berlin", "1945-05-24", 60),  # summer time twice over
@@ -142,6 +142,12 @@ def require_tiles(calendar: Calendar, read: list[Read], cuts: list[datetime]) ->
     assert len({interval.label for interval in found}) == len(found), calendar
     for interval in found:
         assert calendar.parse(interval.label) == interval, calendar
+    # Also of an instant alone, within an hour that the clock shows again, it is told where it lies.
+    known = set(found)
+    for instant, *_ in read[:: max(len(read) // 500, 1)]:
+        its = calendar.containing(instant)
+        assert its in known, (calendar, instant)
+        assert its.contains(instant), (calendar, instant)
 
 
 def changed_at(read: list[Read]) -> datetime:
@@ -216,6 +222,13 @@ def _named(granularity: Granularity, day: date) -> str:
     }[granularity]
 
 
+@pytest.fixture
+def files_of_zones() -> None:
+    """Skip where Python has its zones from a package, not from the system's files."""
+    if not any((Path(folder) / "Europe/Berlin").is_file() for folder in zoneinfo.TZPATH):
+        pytest.skip("the system has no files of zones")
+
+
 def recorded_changes(zone: str) -> list[tuple[int, int, int]]:
     """The changes that the file of a zone lists: second, and the offsets before and from it."""
     found = next(
@@ -239,16 +252,51 @@ def recorded_changes(zone: str) -> list[tuple[int, int, int]]:
     return changes
 
 
+@pytest.mark.usefixtures("files_of_zones")
 def test_no_zone_ever_did_what_the_calendar_takes_for_impossible() -> None:
     """It looks at a clock every other day, and only so far for what a change may reach."""
-    if not zoneinfo.TZPATH or not (Path(zoneinfo.TZPATH[0]) / "Europe/Berlin").is_file():
-        pytest.skip("the files of the zones are not where they can be read")
     for zone in available_timezones():
         changes = recorded_changes(zone)
         for (one, *_), (other, *_) in pairwise(changes):
             assert other - one > 3 * 86_400, (zone, one)
         for second, before, after in changes:
             assert abs(after - before) <= 86_400, (zone, second)
+
+
+def kinds_of_changes() -> dict[object, tuple[str, datetime]]:
+    """Every change that any file lists, with its zone; those alike (time, offsets) taken once."""
+    kinds: dict[object, tuple[str, datetime]] = {}
+    for zone in sorted(available_timezones()):
+        for second, before, after in recorded_changes(zone):
+            kind = ((second + before) % 86_400, before, after)
+            place = zone, EPOCH + timedelta(seconds=second)
+            kinds.setdefault((zone, second) if ALL else kind, place)
+    return kinds
+
+
+@pytest.mark.usefixtures("files_of_zones")
+def test_hours_tile_days_and_quarters_tile_hours_around_every_kind_of_change_in_history() -> None:
+    for zone, change in kinds_of_changes().values():
+        days = list(Calendar(DAILY, zone=zone).between(change - DAY, change + DAY))
+        for calendar in BY_HOURS:
+            require_inside(days, in_zone(calendar, zone))
+        reach = timedelta(hours=2)
+        hours = list(Calendar(HOURLY, zone=zone).between(change - reach, change + reach))
+        require_inside(hours, Calendar(MINUTELY, 15, zone))
+
+
+def require_inside(wholes: list[Interval], fine: Calendar) -> None:
+    """Require that the finer intervals tile the larger ones, and are named by the clock."""
+    found = list(fine.between(wholes[0].start, wholes[-1].end))
+    where = f"{fine} around {wholes[0].start}"
+    assert (found[0].start, found[-1].end) == (wholes[0].start, wholes[-1].end), where
+    assert all(one.end == other.start for one, other in pairwise(found)), where
+    assert {whole.start for whole in wholes} <= {interval.start for interval in found}, where
+    assert len({interval.label for interval in found}) == len(found), where
+    for interval in found:
+        assert fine.parse(interval.label) == interval, where
+        shown = interval.start.astimezone(ZoneInfo(fine.zone))
+        assert interval.label[:10] == shown.date().isoformat(), where
 
 
 # ---- the ends of time
