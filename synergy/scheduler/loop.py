@@ -92,6 +92,7 @@ class Scheduler:
         self._requests: set[str] = set()
         #: Own writes of jobs that the feed has not shown yet: key and version.
         self._own: set[tuple[str, int]] = set()
+        #: The time that the engine was told last.
         self._seen: datetime | None = None
         #: Another's lease as it was last seen, and since when it is like that (monotonic).
         self._standing: tuple[Lease, float] | None = None
@@ -129,7 +130,6 @@ class Scheduler:
         events = self._events(now)
         wake = self.engine.wake_at()
         set_back = self._seen is not None and now < self._seen
-        self._seen = now
         if not events and (set_back or (wake is not None and wake <= now)):
             events = [TimePassed()]
         worked = bool(events)
@@ -244,7 +244,7 @@ class Scheduler:
 
     def _decide(self, events: Iterable[Event]) -> list[Event]:
         """Let the engine decide all of it, then execute in batches; the answers."""
-        now = self.setting.clock.now()
+        now = self._seen = self.setting.clock.now()
         commands: list[Command] = []
         for event in events:
             commands += self.engine.handle(event, now)

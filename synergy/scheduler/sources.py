@@ -70,6 +70,11 @@ class SourcesAtOnce:
         self._measure = measure
         self._asked: deque[MeasureSource] = deque()
 
+    @property
+    def pending(self) -> bool:
+        """Whether there is an answer to take."""
+        return bool(self._asked)
+
     def ask(self, command: MeasureSource) -> None:
         """Begin to measure."""
         self._asked.append(command)

@@ -57,6 +57,8 @@ DOZE: Final = 2.0
 #: Seconds of virtual time after the last fault within which everything must have ended, not
 #: counting time in which there was nothing to do.
 END_WITHIN: Final = 400.0
+#: Seconds after the faults within which everybody has looked at the clock and at the leases.
+NOTICED: Final = 4 * DOZE
 #: A program that takes so many turns without time passing is stuck.
 TURNS: Final = 20_000
 
@@ -332,6 +334,7 @@ class SchedulerActor(Actor):
         """The real loop."""
         world = self.world
         self.scheduler = None
+        self.sources = SourcesAtOnce(world.measure)
         scheduler = Scheduler(
             Setting(
                 store=Wire(self),
@@ -339,7 +342,7 @@ class SchedulerActor(Actor):
                 clock=self,
                 catalog=world.catalog,
                 owner=self.id,
-                sources=SourcesAtOnce(world.measure),
+                sources=self.sources,
             )
         )
         self.scheduler = scheduler
@@ -349,7 +352,9 @@ class SchedulerActor(Actor):
     def idles(self) -> bool:
         """Whether all is seen; with the lease on it must be renewed."""
         leader, store = self.leader, self.world.store
-        if leader is None or not self.world.case.leaseless or store._open_requests:
+        if leader is None or not self.world.case.leaseless:
+            return False
+        if self.sources.pending or store._open_requests or self.now() < (leader._seen or self.now()):
             return False
         wake = leader.engine.wake_at()
         return leader._position == store._last_seq and (wake is None or wake > self.now())
@@ -561,7 +566,7 @@ class World:
                 for filed in self.case.requests:
                     self._at(filed.after, partial(self._file, filed))
                 self._at(self.case.calm_after, self._calm)
-                self._pass(until=self.case.calm_after + 0.001)
+                self._pass(until=self.case.calm_after + NOTICED)
                 self._finish()
             except Broken as broken:
                 return broken.violation
