@@ -35,6 +35,7 @@ CORE_RUNGS: tuple[frozenset[str], ...] = (
     frozenset({"events", "commands"}),
     frozenset({"readiness", "machines", "recovery", "plans"}),
     frozenset({"timetable", "freeruns"}),
+    frozenset({"operations"}),
     frozenset({"engine"}),
     frozenset({"__init__"}),
 )

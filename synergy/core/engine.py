@@ -11,7 +11,6 @@ costs little and one that is repeated changes nothing.
 """
 
 import heapq
-from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -21,10 +20,8 @@ from typing import assert_never
 from synergy.core import freeruns, machines, plans, recovery
 from synergy.core.catalog import Catalog, Process
 from synergy.core.commands import (
-    AnswerRequest,
     Command,
     MeasureSource,
-    ReadJobs,
     SaveJob,
     SaveUnit,
 )
@@ -42,8 +39,9 @@ from synergy.core.events import (
     UnitRefused,
     UnitSaved,
 )
-from synergy.core.intervals import BadLabel, Interval
+from synergy.core.intervals import Interval
 from synergy.core.model import Fence, Job, JobWrite, Json, Request, Task, Unit, UnitWrite
+from synergy.core.operations import Key, Operations, answered, in_words
 from synergy.core.readiness import Hopeless, NotBegun, Pausing, Ready, Waiting, judge
 from synergy.core.states import AT_WORK, JobState, UnitState
 from synergy.core.timetable import Timetable
@@ -59,9 +57,6 @@ MEASURE_AGAIN = timedelta(seconds=10)
 PUNCTUAL = timedelta(seconds=60)
 #: A clock set back by more than this makes what waits for its time be looked at anew.
 SET_BACK = timedelta(seconds=60)
-
-#: A job by process and start.
-Key = tuple[str, datetime]
 
 
 @dataclass(slots=True)
@@ -82,25 +77,6 @@ class _Line:
     out: set[datetime] = field(default_factory=set)
     #: Starts of those whose source is being measured, and whether they had closed by then.
     measuring: dict[datetime, bool] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Operation:
-    """A request being executed: in phases, each begun when the store has taken the one before."""
-
-    request: Request
-    order: list[plans.Place]
-    targets: frozenset[Key]
-    #: Phases that are left, the present one first.
-    phases: deque[str]
-    #: Jobs that the present phase still has to see written.
-    waiting: dict[Key, plans.Place] = field(default_factory=dict)
-    #: Units that it still has to see canceled.
-    canceling: set[str] = field(default_factory=set)
-    #: Terminal jobs as read from the store.
-    read: dict[str, Job] = field(default_factory=dict)
-    #: What it did, for the answer.
-    touched: list[Json] = field(default_factory=list)
 
 
 class Engine:
@@ -124,10 +100,7 @@ class Engine:
         self._ticket = count()
         self._fired: dict[str, datetime] = {}
         self._firing: dict[str, datetime] = {}
-        self._requests: deque[Request] = deque()
-        self._known_requests: set[str] = set()
-        self._operation: _Operation | None = None
-        self._frozen: set[Key] = set()
+        self.operations = Operations(self)
         self._now: datetime | None = None
 
     def _line(self, process: Process) -> _Line:
@@ -159,7 +132,7 @@ class Engine:
         return not (
             self._units
             or self._writing
-            or self._operation
+            or self.operations.busy
             or any(line.ready or line.behind for line in self._lines.values())
         )
 
@@ -180,16 +153,13 @@ class Engine:
             case JobsChanged(jobs):
                 self._jobs_changed(jobs, now)
             case RequestFiled(request):
-                if request.id not in self._known_requests:
-                    self._known_requests.add(request.id)
-                    self._requests.append(request)
-                self._next_operation(now)
+                self.operations.file(request, now)
             case JobRefused(write, current):
                 self._job_refused(write, current, now)
             case UnitRefused(write, current):
                 self._unit_refused(write, current, now)
             case JobsRead():
-                self._jobs_read(event, now)
+                self.operations.begin(event, now)
             case SourceMeasured():
                 self._source_measured(event, now)
             case _:
@@ -220,7 +190,7 @@ class Engine:
             self._resume(job, units, now)
             for hold in job.holds:
                 if hold not in open_requests:  # refused when it was executed again
-                    self._release(job, hold, now)
+                    self.operations.release(job, hold, now)
         for unit in loaded.units:
             if self._known(unit.process):
                 self._unit_changed(unit, UnitChanged(unit), now)
@@ -239,14 +209,13 @@ class Engine:
             if job.unit not in units:
                 self._insert_unit(job, now)
         else:
-            self._consider(job.process, job.interval, now)
+            self.consider(job.process, job.interval, now)
 
     def _job_saved(self, job: Job, now: datetime) -> None:
         key = (job.process, job.interval.start)
         self._writing.pop(key, None)
         self.timetable.put(job)
-        if self._operation is not None:
-            self._operation.read[job.key] = job
+        self.operations.take_over(job)
         self._settled(job, now)
         self._answered(key, job.version, now)
 
@@ -257,7 +226,7 @@ class Engine:
         if current is None:
             self.timetable.active.pop(key, None)
             self._out(write.job, False)
-            self._consider(write.job.process, write.job.interval, now)
+            self.consider(write.job.process, write.job.interval, now)
             self._answered(key, 0, now)
         else:
             self._believe(current)
@@ -284,8 +253,7 @@ class Engine:
             self._fired[job.process] = max(self._fired[job.process], job.interval.start)
             if not job.state.terminal:
                 self._firing[job.process] = job.interval.start
-        if self._operation is not None:
-            self._operation.read[job.key] = job
+        self.operations.take_over(job)
 
     def _settled(self, job: Job, now: datetime) -> None:
         """Everything that follows from how a job now stands in the store."""
@@ -305,7 +273,7 @@ class Engine:
             if self._firing.get(job.process) == job.interval.start:
                 del self._firing[job.process]
                 self._fire(job.process, now)
-        elif key not in self._frozen and key not in self._writing:
+        elif key not in self.operations.frozen and key not in self._writing:
             self._look(job, now)
 
     def _out(self, job: Job, out: bool) -> None:
@@ -324,11 +292,7 @@ class Engine:
         for event in self._later.pop(key, ()):
             if not (isinstance(event, JobsChanged) and event.jobs[0].version <= version):
                 self._take(event, now)
-        operation = self._operation
-        if operation is not None and key in operation.waiting:
-            place = operation.waiting.pop(key)
-            self._step(operation, place, now)
-            self._next_phase(now)
+        self.operations.go_on(key, now)
 
     def _unit_changed(self, unit: Unit, event: Event, now: datetime) -> None:
         if not self._known(unit.process):
@@ -344,7 +308,7 @@ class Engine:
         current = job is not None and job.unit == unit.key and job.state in AT_WORK
         if unit.state.terminal:
             self._drop_unit(unit)
-            self._canceled(unit.key, now)
+            self.operations.ended(unit.key, now)
             if current:
                 assert job is not None
                 self._finish(job, unit, now)
@@ -355,21 +319,21 @@ class Engine:
             return
         self._watch(unit, now)
         if unit.provisional and unit.lease_until is None:
-            self._consider(unit.process, unit.interval, now)
+            self.consider(unit.process, unit.interval, now)
 
     def _unit_refused(self, write: UnitWrite, current: Unit | None, now: datetime) -> None:
         if current is not None:
             self._unit_changed(current, UnitChanged(current), now)
         else:
             self._drop_unit(write.unit)
-            self._canceled(write.unit.key, now)
+            self.operations.ended(write.unit.key, now)
 
     # one job
 
-    def _consider(self, name: str, interval: Interval, now: datetime) -> None:
+    def consider(self, name: str, interval: Interval, now: datetime) -> None:
         """Look whether a job can go a step further; harmless when it cannot."""
         key = (name, interval.start)
-        if name not in self._lines or key in self._frozen or key in self._writing:
+        if name not in self._lines or key in self.operations.frozen or key in self._writing:
             return
         job = self.timetable.job(name, interval)
         if job is not None:
@@ -424,7 +388,7 @@ class Engine:
             start, interval = heapq.heappop(line.ready)
             line.queued.discard(start)
             key = (line.process.name, start)
-            if key not in self._frozen and key not in self._writing:
+            if key not in self.operations.frozen and key not in self._writing:
                 self._begin(line, interval, now)
 
     def _begin(self, line: _Line, interval: Interval, now: datetime) -> None:
@@ -435,11 +399,11 @@ class Engine:
         final = process.due(interval) <= now
         verdict = judge(self.timetable, job, now, final=final)
         if isinstance(verdict, Hopeless):
-            self._save(machines.skipped(process.machine, job, now, str(verdict)), job)
+            self.save(machines.skipped(process.machine, job, now, str(verdict)), job)
         elif isinstance(verdict, Ready):
             self._request(line, job, final, now)
         else:
-            self._consider(process.name, interval, now)
+            self.consider(process.name, interval, now)
 
     def _request(self, line: _Line, job: Job, final: bool, now: datetime) -> None:
         process = line.process
@@ -450,13 +414,13 @@ class Engine:
             if job.state is JobState.EMBRYO:
                 kept = machines.kept(process.machine, job, generations, results, now)
             if kept is not None:
-                self._save(kept, job)
+                self.save(kept, job)
                 return
         if process.measured and (process.name, job.interval.start) not in self._bounds:
             self._measure(line, job.interval, now)
             return
         line.out.add(job.interval.start)
-        self._save(
+        self.save(
             machines.dispatched(process.machine, job, now, final=final, consuming=generations), job
         )
 
@@ -465,12 +429,21 @@ class Engine:
         machine = process.machine if process is not None else "freerun"
         on_failure = process.on_failure if process is not None else "hold"
         every = process.every if process is not None else None
-        self._save(machines.after_unit(machine, on_failure, job, unit, now, every), job)
+        self.save(machines.after_unit(machine, on_failure, job, unit, now, every), job)
 
-    def _save(self, job: Job, before: Job) -> None:
+    def save(self, job: Job, before: Job) -> None:
+        """See `Desk`."""
         write = JobWrite(job, before.version)
         self._writing[job.process, job.interval.start] = write
         self._commands.append(SaveJob(write))
+
+    def ask(self, command: Command) -> None:
+        """See `Desk`."""
+        self._commands.append(command)
+
+    def is_written(self, key: Key) -> bool:
+        """See `Desk`."""
+        return key in self._writing
 
     def _known(self, name: str) -> bool:
         return name in self.catalog.processes or name in self.catalog.freeruns
@@ -485,9 +458,9 @@ class Engine:
             return
         parent = self.catalog.parent(name, interval)
         if parent is not None and self.timetable.all_ended(name, parent[1]):
-            self._consider(*parent, now)
+            self.consider(*parent, now)
         for dependent, its, _ in self.catalog.dependents(name, interval):
-            self._consider(dependent, its, now)
+            self.consider(dependent, its, now)
 
     # units
 
@@ -530,13 +503,7 @@ class Engine:
     def _cancel(self, unit: Unit, why: str, now: datetime) -> None:
         withdrawn = recovery.canceled(unit, now, why)
         self._commands.append(SaveUnit(UnitWrite(withdrawn, unit.fence)))
-        if self._operation is not None and (unit.process, unit.interval.start) in self._frozen:
-            self._operation.canceling.add(unit.key)
-
-    def _canceled(self, unit_key: str, now: datetime) -> None:
-        if self._operation is not None and unit_key in self._operation.canceling:
-            self._operation.canceling.discard(unit_key)
-            self._next_phase(now)
+        self.operations.await_end(unit)
 
     def _cancel_orphans(self, job: Job, now: datetime) -> None:
         """Withdraw the units of a job that it no longer waits for (protocol D7)."""
@@ -617,7 +584,7 @@ class Engine:
             self._timer(now + MEASURE_AGAIN, "consider", name, interval)
             reason = f"its source could not be measured: {measured.error}"
             if job.reason != reason:
-                self._save(job.moved(job.state, now, reason), job)
+                self.save(job.moved(job.state, now, reason), job)
             return
         self._unmeasured.pop(key, None)
         unit = self._unit_of(job)
@@ -628,7 +595,7 @@ class Engine:
                 self._insert_unit(job, now)
             elif unit.state is UnitState.REQUESTED and (fresh or unit.provisional):
                 self._widen(unit, measured, now)
-        elif key not in self._frozen:
+        elif key not in self.operations.frozen:
             # What was measured while the interval was open is not good enough for its final run.
             if fresh:
                 self._bounds[key] = (measured.low, measured.high)
@@ -681,14 +648,14 @@ class Engine:
                 self._measure(line, interval, now)
             if unit is not None and unit.provisional:
                 self._measure_later(line.process, interval, now)
-        self._consider(name, interval, now)
+        self.consider(name, interval, now)
 
     def _open(self, name: str, start: datetime, now: datetime) -> None:
         """Follow the calendar of a process that runs over its open intervals."""
         calendar = self.catalog.processes[name].calendar
         interval = calendar.containing(start)
         while interval.start <= now and self.catalog.exists(name, interval):
-            self._consider(name, interval, now)
+            self.consider(name, interval, now)
             interval = calendar.next(interval)
         if self.catalog.exists(name, interval):
             self._timer(interval.start, "open", name, interval.start)
@@ -719,7 +686,7 @@ class Engine:
         ):
             gap = ledger.gap_from(interval.start)
             if gap == interval.start:
-                self._consider(process.name, interval, now)
+                self.consider(process.name, interval, now)
                 interval = calendar.next(interval)
             else:
                 interval = calendar.starting_at(gap)
@@ -750,13 +717,13 @@ class Engine:
         self._fired[name] = firing.instant
         job = Job(process=name, interval=freeruns.firing_interval(firing.instant))
         if busy is not None:
-            self._save(
+            self.save(
                 machines.skipped("freerun", job, now, f"the run of {_iso(busy)} was still at work"),
                 job,
             )
         elif freerun.misfire == "skip" and now - firing.instant > PUNCTUAL:
             late = now - firing.instant
-            self._save(machines.skipped("freerun", job, now, f"missed, {late} late"), job)
+            self.save(machines.skipped("freerun", job, now, f"missed, {late} late"), job)
         else:
             counted = f"{firing.missed}{' and more' if firing.missed == freeruns.COUNTED else ''}"
             reason = f"also for {counted} missed firings" if firing.missed else ""
@@ -768,172 +735,25 @@ class Engine:
     def _start_firing(self, job: Job, reason: str, now: datetime) -> None:
         self._firing[job.process] = job.interval.start
         begun = machines.dispatched("freerun", job, now, final=True, consuming={})
-        self._save(replace(begun, reason=reason), job)
+        self.save(replace(begun, reason=reason), job)
 
-    # requests
+    # triggers
 
-    def _next_operation(self, now: datetime) -> None:
-        while self._operation is None and self._requests:
-            request = self._requests.popleft()
-            refusal = self._begin_operation(request, now)
-            if refusal:
-                for job in list(self.timetable.active.values()):
-                    self._release(job, request.id, now)
-                self._answer(request, "refused", {"why": refusal}, now)
-
-    def _release(self, job: Job, request: str, now: datetime) -> None:
-        """Take off what the first half of a request left that cannot be executed any more."""
-        if (job.process, job.interval.start) not in self._writing:
-            released = machines.released(job, request, now)
-            if released is not None:
-                self._save(released, job)
-
-    def _begin_operation(self, request: Request, now: datetime) -> str:
-        """Start executing a request; the reason where it cannot be."""
+    def trigger(self, request: Request, targets: Iterable[plans.Place], now: datetime) -> str:
+        """See `Desk`."""
         if request.process in self.catalog.freeruns:
-            if request.action != "trigger":
-                return f"{request.process} is a freerun: it can be triggered, nothing else"
             return self._trigger_freerun(request, now)
-        process = self.catalog.processes.get(request.process)
-        if process is None:
-            return f"no process {request.process} is registered"
-        targets = []
-        for start in request.starts:
-            try:
-                interval = process.calendar.starting_at(start)
-            except BadLabel as error:
-                return str(error)
-            if not self.catalog.exists(process.name, interval):
-                return f"{interval.label} lies outside the span of tree {process.tree}"
-            targets.append((process.name, interval))
-        match request.action:
-            case "reprocess":
-                order = plans.to_reopen(
-                    self.catalog, targets, lambda place: self.timetable.begun(*place, now)
-                )
-                phases = deque(["hold", "reopen", "release"])
-            case "skip":
-                order = plans.to_skip(self.catalog, targets)
-                phases = deque(["skip"])
-            case "trigger":
-                return self._trigger_process(request, targets, now)
-            case _:
-                return f"action {request.action!r} is none of reprocess, skip, trigger"
-        self._operation = _Operation(
-            request, order, frozenset((name, interval.start) for name, interval in targets), phases
-        )
-        self._frozen = {(name, interval.start) for name, interval in order}
-        unknown = tuple(
-            f"{name}@{interval.label}"
-            for name, interval in order
-            if self.timetable.job(name, interval) is None
-        )
-        self._commands.append(ReadJobs(request.id, unknown))
-        return ""
-
-    def _jobs_read(self, event: JobsRead, now: datetime) -> None:
-        operation = self._operation
-        if operation is not None and operation.request.id == event.request_id:
-            operation.read.update(event.jobs)
-            self._begin_phase(operation, now)
-
-    def _begin_phase(self, operation: _Operation, now: datetime) -> None:
-        for place in operation.order:
-            self._step(operation, place, now)
-        self._next_phase(now)
-
-    def _next_phase(self, now: datetime) -> None:
-        operation = self._operation
-        if operation is None or operation.waiting or operation.canceling:
-            return
-        operation.phases.popleft()
-        if operation.phases:
-            self._begin_phase(operation, now)
-            return
-        self._operation, self._frozen = None, set()
-        self._answer(operation.request, "done", {"touched": operation.touched}, now)
-        for name, interval in operation.order:
-            self._consider(name, interval, now)
-        self._next_operation(now)
-
-    def _step(self, operation: _Operation, place: plans.Place, now: datetime) -> None:
-        """Do to one job what the present phase wants, unless it is done already."""
-        name, interval = place
-        key = (name, interval.start)
-        if key in self._writing:
-            operation.waiting[key] = place
-            return
-        job = self._document(operation, name, interval)
-        changed = self._changed(operation, job, key, now)
-        if changed is None:
-            return
-        if (changed.generation, changed.state) != (job.generation, job.state):
-            operation.touched.append(
-                {
-                    "process": name,
-                    "interval": interval.label,
-                    "was": job.state.value,
-                    "is": changed.state.value,
-                    "generation": changed.generation,
-                }
-            )
-        operation.waiting[key] = place
-        self._save(changed, job)
-
-    def _changed(self, operation: _Operation, job: Job, key: Key, now: datetime) -> Job | None:
-        request, process = operation.request, self.catalog.processes[job.process]
-        target = key in operation.targets
-        why = _in_words(request)
-        match operation.phases[0]:
-            case "hold" if not self._only_target(operation, key):
-                return machines.reopened(
-                    process.machine, job, request.id, now, target=target, hold=True, reason=why
-                )
-            case "reopen" if target:
-                return machines.reopened(
-                    process.machine, job, request.id, now, target=True, hold=False, reason=why
-                )
-            case "release":
-                return machines.released(job, request.id, now)
-            case "skip" if not job.state.finished and request.id not in job.requests:
-                return machines.skipped(process.machine, job, now, why, request.id)
-        return None
-
-    def _only_target(self, operation: _Operation, key: Key) -> bool:
-        """Whether the job was named and does not build on another that was named.
-
-        A named job that does is fenced and held like every other consumer.
-        """
-        if key not in operation.targets:
-            return False
-        process = self.catalog.processes[key[0]]
-        interval = process.calendar.starting_at(key[1])
-        return not any(
-            (given.process, one.start) in self._frozen
-            for given in self.catalog.inputs(process.name, interval)
-            for one in self.catalog.intervals_of(given)
-        )
-
-    def _document(self, operation: _Operation, name: str, interval: Interval) -> Job:
-        active = self.timetable.active.get((name, interval.start))
-        if active is not None:
-            return active
-        derived = Job(process=name, interval=interval)
-        return operation.read.get(derived.key, derived)
+        return self._trigger_process(request, targets, now)
 
     def _trigger_freerun(self, request: Request, now: datetime) -> str:
         busy = self._firing.get(request.process)
         job = Job(process=request.process, interval=freeruns.firing_interval(request.filed_at))
         if busy is None:
-            self._start_firing(job, _in_words(request), now)
+            self._start_firing(job, in_words(request), now)
         elif busy != request.filed_at:
             return f"the run of {_iso(busy)} is still at work"
-        self._answer(
-            request,
-            "done",
-            {"touched": [{"process": job.process, "interval": job.interval.label}]},
-            now,
-        )
+        touched: list[Json] = [{"process": job.process, "interval": job.interval.label}]
+        self.ask(answered(request, "done", {"touched": touched}, now))
         return ""
 
     def _trigger_process(
@@ -957,7 +777,7 @@ class Engine:
             elif _has_unit(job):
                 left.append(f"{what} is at work already")
             elif job.next_run is not None:
-                self._save(job.moved(job.state, now, _in_words(request), next_run=None), job)
+                self.save(job.moved(job.state, now, in_words(request), next_run=None), job)
                 touched.append({"process": name, "interval": interval.label})
             else:
                 final = self.catalog.processes[name].due(interval) <= now
@@ -967,23 +787,15 @@ class Engine:
         if not touched:
             return "; ".join(map(str, left))
         answer: dict[str, Json] = {"touched": touched}
-        self._answer(request, "done", answer | {"left": left} if left else answer, now)
+        if left:
+            answer["left"] = left
+        self.ask(answered(request, "done", answer, now))
         return ""
-
-    def _answer(self, request: Request, state: str, answer: dict[str, Json], now: datetime) -> None:
-        answered = replace(request, state=state, answered_at=now, answer=answer)
-        self._commands.append(AnswerRequest(answered))
 
 
 def _has_unit(job: Job) -> bool:
     """Whether it waits for a unit."""
     return job.unit is not None and job.state in AT_WORK
-
-
-def _in_words(request: Request) -> str:
-    by = f" by {request.actor}" if request.actor else ""
-    why = f": {request.reason}" if request.reason else ""
-    return f"{request.action} {request.id}{by}{why}"
 
 
 def _iso(instant: datetime) -> str:

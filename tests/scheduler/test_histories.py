@@ -385,8 +385,8 @@ class History:
         """What holds whenever the scheduler rests."""
         engine = self.stage.scheduler.engine
         assert not engine._writing
-        assert engine._operation is None
-        assert not engine._frozen
+        assert not engine.operations.busy
+        assert not engine.operations.frozen
         assert self.store.open_requests() == []
         assert all(not job.holds for job in self.store.active_jobs()), "no holds left"
         reading = Reading(self.store, self.catalog).timetable
