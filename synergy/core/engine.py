@@ -258,16 +258,18 @@ class Engine:
     def _settled(self, job: Job, now: datetime) -> None:
         """Everything that follows from how a job now stands in the store."""
         key = (job.process, job.interval.start)
+        units = self._units.get(key)
         at_work = _has_unit(job)
         self._out(job, at_work)
         if at_work:
             # Also where another scheduler dispatched it: it may have died before its insert, and
             # where it did not, the refusal tells how the unit stands.
-            if self._unit_of(job) is None:
+            if units is None or job.unit not in units:
                 self._insert_unit(job, now)
         else:
             self._bounds.pop(key, None)
-        self._cancel_orphans(job, now)
+        if units:
+            self._cancel_orphans(units, job, now)
         if job.state.terminal and not job.holds:
             self._wake_consumers(job.process, job.interval, now)
             if self._firing.get(job.process) == job.interval.start:
@@ -351,7 +353,7 @@ class Engine:
             # Only after the clock was set back: `_follow` will not come by here again.
             self._timer(process.due(interval), "consider", name, interval)
         if _has_unit(job):
-            if final:
+            if final and job.runs:
                 self._drop_unstarted_provisional(job, now)
             return
         if not final and not process.open_ended:
@@ -505,10 +507,10 @@ class Engine:
         self._commands.append(SaveUnit(UnitWrite(withdrawn, unit.fence)))
         self.operations.await_end(unit)
 
-    def _cancel_orphans(self, job: Job, now: datetime) -> None:
-        """Withdraw the units of a job that it no longer waits for (protocol D7)."""
+    def _cancel_orphans(self, units: Mapping[str, Unit], job: Job, now: datetime) -> None:
+        """Withdraw those units of a job that it no longer waits for (protocol D7)."""
         current = job.unit if _has_unit(job) else None
-        for key, unit in self._units.get((job.process, job.interval.start), {}).items():
+        for key, unit in units.items():
             if key != current:
                 self._cancel(unit, job.reason or "its job has moved on", now)
 
