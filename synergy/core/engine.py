@@ -159,6 +159,9 @@ class Engine:
             case UnitRefused(write, current):
                 self._unit_refused(write, current, now)
             case JobsRead():
+                # Another scheduler may have been quicker with the same request.
+                known = self.timetable.agrees
+                self._jobs_changed([job for job in event.jobs.values() if not known(job)], now)
                 self.operations.begin(event, now)
             case SourceMeasured():
                 self._source_measured(event, now)
@@ -178,8 +181,13 @@ class Engine:
                 self._open(name, max(now - process.lag, self.catalog.spans[name][0]), now)
         for name in self.catalog.freeruns:
             # A firing in the future was served while the clock was wrong.
-            past = [instant for instant in loaded.fired.get(name, ()) if instant <= now]
-            self._fired[name] = max(past, default=self.catalog.freeruns[name].start)
+            freerun = self.catalog.freeruns[name]
+            past = [
+                instant
+                for instant in loaded.fired.get(name, ())
+                if instant <= now and freeruns.is_due_at(freerun, instant)
+            ]
+            self._fired[name] = max(past, default=freerun.start)
         units = {unit.key: unit for unit in loaded.units}
         for job in loaded.jobs:
             if job.process in self.catalog.freeruns:
@@ -250,7 +258,9 @@ class Engine:
     def _believe(self, job: Job) -> None:
         self.timetable.put(job)
         if job.process in self.catalog.freeruns:
-            self._fired[job.process] = max(self._fired[job.process], job.interval.start)
+            instant = job.interval.start
+            if freeruns.is_due_at(self.catalog.freeruns[job.process], instant):
+                self._fired[job.process] = max(self._fired[job.process], instant)
             if not job.state.terminal:
                 self._firing[job.process] = job.interval.start
         self.operations.take_over(job)
@@ -538,9 +548,7 @@ class Engine:
             )
             self._commands.append(SaveUnit(UnitWrite(hurried, unit.fence)))
 
-    def _lease_ran_out(
-        self, job: Key, unit_key: str, lease_until: datetime, now: datetime
-    ) -> None:
+    def _lease_ran_out(self, job: Key, unit_key: str, lease_until: datetime, now: datetime) -> None:
         unit = self._unit(job, unit_key)
         if unit is not None and unit.lease_until == lease_until:
             lost = recovery.after_lost_lease(unit, now)

@@ -25,6 +25,11 @@ def firing_interval(instant: datetime) -> Interval:
     return Interval(instant, instant + timedelta(seconds=1), label)
 
 
+def is_due_at(freerun: Freerun, instant: datetime) -> bool:
+    """Whether its trigger names this instant: a firing at another one was asked for by somebody."""
+    return freerun.trigger.next_after(instant - datetime.resolution) == instant
+
+
 def due_firing(freerun: Freerun, last: datetime, now: datetime) -> Firing | None:
     """The next firing to serve after `last`, by the misfire policy; None while none is due.
 

@@ -170,6 +170,11 @@ class Timetable:
             return None
         return Job(process=process, interval=interval)
 
+    def agrees(self, job: Job) -> bool:
+        """Whether the ledger has a stored job as it stands."""
+        standing = self.ledgers[job.process].at(job.interval.start)
+        return job.state.terminal and not job.holds and standing == job.standing
+
     def begun(self, process: str, interval: Interval, now: datetime) -> bool:
         """Whether a job may have been worked at: its interval has begun, or, as clocks go wrong,
         it was written all the same."""

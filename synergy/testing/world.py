@@ -40,7 +40,7 @@ from synergy.core.model import (
     Unit,
     UnitWrite,
 )
-from synergy.core.states import JobState, UnitState
+from synergy.core.states import JobState
 from synergy.errors import Unreachable
 from synergy.reading import Reading
 from synergy.scheduler.loop import Scheduler, Setting
@@ -354,7 +354,9 @@ class SchedulerActor(Actor):
         leader, store = self.leader, self.world.store
         if leader is None or not self.world.case.leaseless:
             return False
-        if self.sources.pending or store._open_requests or self.now() < (leader._seen or self.now()):
+        if self.sources.pending or store._open_requests:
+            return False
+        if leader._seen is not None and self.now() < leader._seen:
             return False
         wake = leader.engine.wake_at()
         return leader._position == store._last_seq and (wake is None or wake > self.now())
@@ -629,13 +631,19 @@ class World:
         soon = self.now + timedelta(seconds=DOZE)
         for key in store._active_units:
             unit = store._units[key]
-            if unit.state is not UnitState.REQUESTED or (unit.not_before or self.now) < soon:
+            if unit.owner is not None:
+                if self._is_alive(unit.owner):
+                    return False
+            elif (unit.not_before or self.now) < soon:
                 return False
         return any(
             leader._position == store._last_seq
             for actor in self.schedulers
             if actor.listening and (leader := actor.leader) is not None
         )
+
+    def _is_alive(self, token: str) -> bool:
+        return any(worker.alive and token.startswith(f"{worker.id}/") for worker in self.workers)
 
     def _wishes(self) -> list[datetime]:
         """When something wants to happen."""
