@@ -16,11 +16,12 @@ def to_reopen(
     """The targets and everything built on them, who consumes before what is consumed.
 
     So ancestors and dependents are fenced before the target is reopened (protocol D7).  What has
-    not `begun` yet cannot have consumed anything and is left out.
+    not `begun` yet cannot have consumed anything, but it may begin at any moment, by another clock
+    or while the request is executed: so it is held like the others, and nothing beyond it.
     """
 
     def consumers(place: Place) -> Iterator[Place]:
-        return filter(begun, catalog.consumers(*place))
+        return catalog.consumers(*place) if begun(place) else iter(())
 
     return _followers_first(targets, consumers)
 

@@ -175,9 +175,6 @@ class CheckedStore(MemoryStore):
             self._found("I5", f"{unit.key} was claimed by {claim.owner} and is {unit.owner}'s")
         if process is None or unit.provisional:
             return
-        job = self._jobs[job_key(unit.process, unit.interval)]
-        if job.unit != unit.key or job.holds:
-            return  # reopened a write ago and about to be withdrawn: what it does is not applied
         for kind, key in self.inputs(unit.process, unit.interval):
             state = self._job_state(key)
             if state is None or not state.finished:

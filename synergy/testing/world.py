@@ -54,9 +54,9 @@ from synergy.worker.wire import HOLD_AFTER, SLOW_AFTER
 
 #: Idle programs look around at most so often (seconds): rings, not polls, make the pace.
 DOZE: Final = 2.0
-#: Seconds of virtual time after the last fault within which everything must have ended, not
-#: counting time in which there was nothing to do.
-END_WITHIN: Final = 400.0
+#: Seconds of virtual time after the last fault within which everything must have ended, beside
+#: those that the work itself takes, and not counting time in which there was nothing to do.
+END_WITHIN: Final = 200.0
 #: Seconds after the faults within which everybody has looked at the clock and at the leases.
 NOTICED: Final = 4 * DOZE
 #: A program that takes so many turns without time passing is stuck.
@@ -596,10 +596,12 @@ class World:
 
     def _settle(self) -> None:
         """Let everything happen that can happen."""
-        by = self.seconds + END_WITHIN
+        count = sum(map(len, self.case.intervals.values()))
+        within = END_WITHIN + 3 * count * max(self.case.durations)
+        by = self.seconds + within
         while not (self._resting() and self._nothing_ahead()):
             if self._resting() and self._leap():
-                by = self.seconds + END_WITHIN
+                by = self.seconds + within
             self._next()
             if self.seconds > by:
                 self._found("L1", f"no end: {self._open_ends()}")

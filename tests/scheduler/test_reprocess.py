@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synergy.core.context import Context, daily, hourly, monthly, offset, previous, tree, yearly
+from synergy.core.context import (
+    Context,
+    daily,
+    hourly,
+    monthly,
+    offset,
+    previous,
+    tree,
+    yearly,
+)
 from synergy.core.model import Applied, Job, JobWrite, Refused, Request
 from synergy.core.states import UnitState
 from synergy.stores.memory import MemoryStore
