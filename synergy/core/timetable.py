@@ -243,7 +243,10 @@ def standing_of(entry: FeedEntry) -> Standing | None:
 def _spliced(numbers: "array[int]", low: int, high: int, new: list[int]) -> "array[int]":
     """The array with a part of it replaced; a wider one where it cannot hold the new numbers."""
     try:
-        numbers[low:high] = array(numbers.typecode, new)
+        if len(new) == high - low == 1:  # a run became longer, as nearly always
+            numbers[low] = new[0]
+        else:
+            numbers[low:high] = array(numbers.typecode, new)
     except OverflowError:
         numbers = array("q", numbers)
         numbers[low:high] = array("q", new)
