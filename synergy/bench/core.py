@@ -34,6 +34,7 @@ from synergy.core.model import Job, JobWrite, LedgerRecord, Standing, Unit, Unit
 from synergy.core.recovery import LEASE
 from synergy.core.states import JobState, UnitInput, next_unit_state
 from synergy.core.timetable import Ledger
+from synergy.errors import SynergyError
 from synergy.reading import read_loaded
 from synergy.stores import open_store
 from synergy.testing.stage import Stage, processes
@@ -91,7 +92,7 @@ SMALL = Size(
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    parser.add_argument("--runs", type=int, default=3, metavar="N", help="medians of N runs; 3")
+    parser.add_argument("--runs", type=_runs, default=3, metavar="N", help="medians of N runs; 3")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see that it works")
     parser.add_argument(
         "--only", choices=[*FIGURES], metavar="FIGURE", help=f"only one of {', '.join(FIGURES)}"
@@ -204,8 +205,8 @@ def flatness(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def year(args: argparse.Namespace) -> dict[str, Any]:
-    """Seconds for a span through the scheduler's loop and the memory store, the engine's start
-    included; workers that only say "processed"."""
+    """Seconds for all of a span (hours, their days, months and year) through the scheduler's loop
+    and the memory store, the engine's start included; workers that only say "processed"."""
     return {
         name: _ours(BEGIN, BEGIN + span, args.runs) for name, span in _size(args).shapes.items()
     }
@@ -344,6 +345,13 @@ class History:
         return taken
 
 
+def _runs(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least one run is needed")
+    return number
+
+
 def _size(args: argparse.Namespace) -> Size:
     return SMALL if args.small else FULL
 
@@ -429,12 +437,14 @@ def peer_python(folder: Path, requirement: str) -> Path:
     python = home / "bin" / "python"
     if not (home / "ready").exists():
         print(f"installing {requirement} in {home} …", file=sys.stderr, flush=True)
-        venv.create(home, with_pip=True, clear=True)
-        subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", "--no-input", requirement],
-            check=True,
-            stdout=sys.stderr,
-        )
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--no-input", requirement]
+        try:
+            venv.create(home, with_pip=True, clear=True)
+            subprocess.run(pip, check=True, stdout=sys.stderr)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise SynergyError(
+                f"{requirement} cannot be installed in {home}: {error}; --no-peers leaves it out"
+            ) from error
         (home / "ready").touch()
     return python
 

@@ -30,3 +30,14 @@ def test_what_can_be_measured_is_named_when_it_is_forgotten(fresh: Any) -> None:
     done = fresh.run("bench")
     assert done.returncode == 2
     assert "core" in done.stderr
+
+
+def test_a_peer_that_cannot_be_installed_is_told_of_with_the_way_round(fresh: Any) -> None:
+    (fresh.folder / "taken").write_text("no folder")
+    done = fresh.run("bench", "core", "--small", "--only", "peers", "--peers", "taken")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--no-peers" in done.stderr
+
+
+def test_no_runs_measure_nothing(fresh: Any) -> None:
+    assert fresh.run("bench", "core", "--small", "--runs", "0").returncode == 2
