@@ -2,7 +2,8 @@
 
 How it is kept sound (RELIABILITY F30-F36):
 
-* WAL and ``synchronous=FULL``: what was committed is there after a power loss.
+* WAL and ``synchronous=FULL``: what was committed is there after a power loss.  The one exception
+  says so: `Database.writing`.
 * Writers start with ``BEGIN IMMEDIATE``, so that nobody finds out halfway that another was first.
 * SQLite before 3.51.3 can corrupt a file when a checkpoint meets a writer (the WAL-reset bug).
   So ``<file>.lock`` is locked around every write transaction, checkpoint and close, and no
@@ -81,12 +82,20 @@ class Database:
             yield self._session().connection
 
     @contextlib.contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction: durable when the block ends well, without effect when it raises."""
+    def writing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """One transaction: durable when the block ends well, without effect when it raises.
+
+        Not `durable`, it does not wait for the disk: for what may be undone by a power loss, as
+        long as it is there whenever a later write is.
+        """
         with told_plainly(self.path):
             session = self._session()
             connection = session.connection
-            with session.turn():
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(session.turn())
+                if not durable:
+                    connection.execute("PRAGMA synchronous = NORMAL")
+                    stack.callback(connection.execute, "PRAGMA synchronous = FULL")
                 connection.execute("BEGIN IMMEDIATE")
                 try:
                     yield connection

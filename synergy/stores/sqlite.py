@@ -364,7 +364,9 @@ class SQLiteStore:
         with self._database.reading() as connection:
             if not connection.execute(_PENDING).fetchone()[0]:
                 return 0
-        with self._database.writing() as connection:
+        # Entries have their numbers for good: should a power loss take the mark back, they are
+        # published once more, and whoever has read them reads on behind them.
+        with self._database.writing(durable=False) as connection:
             count = min(max(0, limit), int(connection.execute(_PENDING).fetchone()[0]))
             connection.execute(_FOLD, (count,))
         return count

@@ -20,7 +20,15 @@ from typing import Any
 
 import pytest
 
-from synergy.core.model import JobWrite, Lease, LedgerRecord, Task, Transition, UnitWrite
+from synergy.core.model import (
+    JobWrite,
+    Lease,
+    LedgerRecord,
+    Renewal,
+    Task,
+    Transition,
+    UnitWrite,
+)
 from synergy.core.states import JobState, UnitState
 from synergy.errors import BadInput, NewerSchema, NotFound, Unreachable
 from synergy.stores import database, migrate, open_store, sqlite
@@ -149,6 +157,63 @@ def test_connections_are_set_up_for_safety(store: SQLiteStore) -> None:
     thread.start()
     thread.join()
     assert seen == [["wal", 2, 1, 0, 10_000]] * 2
+
+
+def test_only_a_fold_does_not_wait_for_the_disk(store: SQLiteStore) -> None:
+    waited: list[tuple[str, str]] = []
+
+    def trace(statement: str) -> None:
+        if statement.startswith(("BEGIN", "PRAGMA synchronous =")):
+            waited.append((name, statement))
+
+    acts: dict[str, Callable[[], object]] = {
+        "save_jobs": lambda: a_stored_job(store),
+        "save_units": lambda: put_unit(store, a_unit()),
+        "fold": lambda: store.fold(10),
+        "claim": lambda: store.claim(a_claim()),
+        "refold": lambda: store.fold(10),
+        "renew": lambda: store.renew([Renewal(a_unit().key, 1, "worker-1", LEASE_END)]),
+    }
+    with store._database.reading() as connection:
+        connection.set_trace_callback(trace)
+        for name, act in acts.items():  # noqa: B007 (the trace names it)
+            act()
+        connection.set_trace_callback(None)
+    begin, less, full = (
+        "BEGIN IMMEDIATE",
+        *(f"PRAGMA synchronous = {s}" for s in ("NORMAL", "FULL")),
+    )
+    folded = [less, begin, full]
+    assert waited == [
+        ("save_jobs", begin),
+        ("save_units", begin),
+        *(("fold", each) for each in folded),
+        ("claim", begin),
+        *(("refold", each) for each in folded),
+        ("renew", begin),
+    ]
+
+
+def test_a_fold_that_fails_leaves_the_next_write_durable(store: SQLiteStore) -> None:
+    a_stored_job(store)
+    with store._database.reading() as connection:
+        connection.execute("PRAGMA query_only = 1")
+        with pytest.raises(Unreachable):
+            store.fold(10)
+        connection.execute("PRAGMA query_only = 0")
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_a_mark_taken_back_is_set_again(store: SQLiteStore) -> None:
+    """As after a power loss that cost the fold: nobody sees an entry twice or misses one."""
+    a_stored_job(store)
+    [seen] = fold_all(store)
+    with store._database.writing() as connection:
+        connection.execute("UPDATE marks SET value = 0 WHERE name = 'folded'")
+    assert store.feed(seen.seq, 10) == []
+    other = a_stored_job(store, number=1)
+    assert store.fold(10) == 2
+    assert [entry.key for entry in store.feed(seen.seq, 10)] == [other.key]
 
 
 def test_the_log_stays_until_the_scheduler_moves_it(store: SQLiteStore, path: Path) -> None:
