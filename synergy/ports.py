@@ -133,6 +133,13 @@ class Store(Protocol):
         """Entries with ``seq > after``, ascending."""
         ...
 
+    def changes(self, after: int, limit: int) -> list[tuple[int, str, str, int]]:
+        """Of the entries that `feed` would give: their number, kind, key and version.
+
+        For those who read the documents themselves; it costs a fraction.
+        """
+        ...
+
     def prune_feed(self, through: int) -> int:
         """Forget the entries up to a number (retention)."""
         ...

@@ -260,6 +260,13 @@ class MemoryStore:
             first = self._place_after(after)
             return self._feed[first : min(first + limit, self._place_after(self._folded))]
 
+    def changes(self, after: int, limit: int) -> list[tuple[int, str, str, int]]:
+        """What of published entries tells which documents to read."""
+        return [
+            (entry.seq, entry.kind, entry.key, entry.transition.version)
+            for entry in self.feed(after, limit)
+        ]
+
     def prune_feed(self, through: int) -> int:
         """Forget published entries."""
         with self._lock:

@@ -142,10 +142,9 @@ _TELL = _insert("feed", ENTRY_COLUMNS)
 _FOLDED = "SELECT value FROM marks WHERE name = 'folded'"
 _PENDING = f"SELECT ({_LAST_SEQ}) - ({_FOLDED})"
 _FOLD = "UPDATE marks SET value = value + ? WHERE name = 'folded'"
-_FEED = f"""
-SELECT {", ".join(ENTRY_COLUMNS)} FROM feed
-WHERE seq > ? AND seq <= ({_FOLDED}) ORDER BY seq LIMIT ?
-"""
+_PUBLISHED = f"FROM feed WHERE seq > ? AND seq <= ({_FOLDED}) ORDER BY seq LIMIT ?"
+_FEED = f"SELECT {', '.join(ENTRY_COLUMNS)} {_PUBLISHED}"
+_CHANGES = f"SELECT seq, kind, key, version {_PUBLISHED}"
 _ENTRIES = f"""
 SELECT seq, {", ".join(TRANSITION_COLUMNS)} FROM json_each(?) CROSS JOIN feed ON seq = value
 """
@@ -376,6 +375,11 @@ class SQLiteStore:
         with self._database.reading() as connection:
             rows = connection.execute(_FEED, (after, max(0, limit))).fetchall()
         return [entry_from_row(row) for row in rows]
+
+    def changes(self, after: int, limit: int) -> list[tuple[int, str, str, int]]:
+        """What of published entries tells which documents to read."""
+        with self._database.reading() as connection:
+            return connection.execute(_CHANGES, (after, max(0, limit))).fetchall()
 
     def prune_feed(self, through: int) -> int:
         """Forget published entries."""

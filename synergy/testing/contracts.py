@@ -1049,6 +1049,21 @@ class StoreContract:
         assert store.feed(5, 2) == []
         assert store.feed(0, 0) == []
 
+    def test_changes_are_the_feed_in_short(self, store: Store) -> None:
+        job = a_stored_job(store)
+        assert store.changes(0, 10) == []
+        put_unit(store, a_unit())
+        store.claim(a_claim())
+        fold_all(store)
+        put_job(store, job.moved(JobState.PROCESSED, NOW))
+        short = [(1, "job", job.key, 1), (2, "unit", a_unit().key, 1), (3, "unit", a_unit().key, 2)]
+        assert store.changes(0, 10) == short
+        assert store.changes(1, 1) == short[1:2]
+        assert store.changes(0, 0) == store.changes(3, 10) == []
+        fold_all(store)
+        store.prune_feed(3)
+        assert store.changes(0, 10) == [(4, "job", job.key, 2)]
+
     def test_a_pruned_feed_goes_on_counting(self, store: Store) -> None:
         for number in range(3):
             a_stored_job(store, number=number)

@@ -758,6 +758,7 @@ def plan_of(store: SQLiteStore, query: str, *parameters: Any) -> str:
         (sqlite._STANDING_UNITS, ("[]",), "units USING PRIMARY KEY"),
         (sqlite._RENEW, (0, None, "", 1, ""), "units USING PRIMARY KEY"),
         (sqlite._FEED, (0, 1), "PRIMARY KEY"),
+        (sqlite._CHANGES, (0, 1), "PRIMARY KEY"),
         (sqlite._LAST_SEQ, (), "SEARCH feed"),
         (sqlite._ENTRIES, ("[]",), "SEARCH feed USING INTEGER PRIMARY KEY"),
     ],
