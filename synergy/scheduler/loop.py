@@ -54,7 +54,7 @@ POLL = timedelta(milliseconds=250)
 HOUSEKEEPING = timedelta(seconds=15)
 #: Wait between attempts to reach a store that does not answer, doubling up to the longest.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
-#: Documents folded, and feed entries read, in one go.
+#: Documents folded, and changes read, in one go.
 BATCH = 2000
 #: Entries of the feed that are kept behind the ledgers, for those who read it (retention).
 FEED_KEPT = 100_000
@@ -228,15 +228,15 @@ class Scheduler:
             pass
         units: dict[str, None] = {}
         jobs: dict[str, None] = {}
-        while entries := store.feed(self._position, BATCH):
-            self._position = entries[-1].seq
-            for entry in entries:
-                if entry.kind == "unit":
-                    units[entry.key] = None
-                elif (entry.key, entry.transition.version) in self._own:
-                    self._own.discard((entry.key, entry.transition.version))
+        while changes := store.changes(self._position, BATCH):
+            self._position = changes[-1][0]
+            for _, kind, key, version in changes:
+                if kind == "unit":
+                    units[key] = None
+                elif (key, version) in self._own:
+                    self._own.discard((key, version))
                 else:
-                    jobs[entry.key] = None
+                    jobs[key] = None
         events: list[Event] = []
         if jobs:
             events.append(JobsChanged(tuple(store.read_jobs(jobs).values())))
