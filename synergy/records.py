@@ -45,6 +45,7 @@ UNIT_STATES: Final = {state.value: state for state in UnitState}
 _encode = json.JSONEncoder(
     separators=(",", ":"), ensure_ascii=True, allow_nan=False, check_circular=False
 ).encode
+_decode = json.JSONDecoder().decode
 
 
 def to_text(document: Mapping[str, Any] | list[Any]) -> str:
@@ -54,7 +55,7 @@ def to_text(document: Mapping[str, Any] | list[Any]) -> str:
 
 def from_text(text: str) -> Any:
     """What `to_text` wrote."""
-    return json.loads(text)
+    return _decode(text)
 
 
 def to_micros(instant: datetime) -> int:

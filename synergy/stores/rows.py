@@ -13,7 +13,7 @@ Values that many rows share are made once: the thousands of units of a batch hav
 tasks and transitions among them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from operator import itemgetter
@@ -93,8 +93,8 @@ def job_changes(job: Job) -> Row:
         job.result,
         None if job.result_state is None else job.result_state.value,
         _json(job.fingerprint),
-        _json(job.consumed),
-        _json(job.consuming),
+        _generations(job.consumed),
+        _generations(job.consuming),
         job.attempts,
         job.unit,
         job.runs,
@@ -255,6 +255,12 @@ def histories(entries: Iterable[Row]) -> dict[int, tuple[Transition, ...]]:
 
 def _json(value: Any) -> str | None:
     return None if value is None else to_text(value)
+
+
+def _generations(inputs: Mapping[str, int] | None) -> str | None:
+    if not inputs:  # as with all but reprocessed ones
+        return None if inputs is None else "{}"
+    return to_text(dict(inputs))
 
 
 def _value(text: str | None) -> Any:

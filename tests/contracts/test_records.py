@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -240,6 +241,12 @@ def test_a_job_is_read_back_from_its_row(job: Job) -> None:
     assert len(row) == len(rows.JOB_COLUMNS)
     assert row[rows.TOLD] == 7
     assert rows.job_from_row(row, job.transitions) == job
+
+
+def test_inputs_may_be_any_mapping() -> None:
+    job = Job(process="p", interval=HOUR, consumed=MappingProxyType({"q@2024": 2}), consuming={})
+    row = (*rows.head_of(job, job.key), *rows.job_changes(job), 0)
+    assert rows.job_from_row(row, ()) == replace(job, consumed={"q@2024": 2})
 
 
 @given(units)
