@@ -1,4 +1,6 @@
-"""Jobs, units and the rest as plain JSON documents, as every store keeps them.
+"""Jobs, units and the rest as plain JSON documents: as they are sent, and kept by most stores.
+
+The embedded store keeps jobs and units as rows instead, see `synergy.stores.rows`.
 
 The form is part of the stored format, so its defaults are pinned here and not taken from the
 model: a field that has its pinned value is left out, and a missing one is read as that value.

@@ -79,6 +79,7 @@ _APPLIED = Applied()
 
 # Lists are one parameter, so that a statement is prepared once whatever their number.
 _AMONG = "IN (SELECT value FROM json_each(?))"
+_FOLDED = "SELECT value FROM marks WHERE name = 'folded'"
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:
@@ -96,18 +97,16 @@ _CHANGE_JOB = _change("jobs", JOB_CHANGES)
 _JOBS = f"SELECT {', '.join(JOB_COLUMNS)} FROM jobs"
 _JOBS_AMONG = f"{_JOBS} WHERE key {_AMONG}"
 _STANDING_JOBS = f"SELECT key, version, told FROM jobs WHERE key {_AMONG}"
-_ACTIVE_JOB_KEYS = """
+_ACTIVE_JOB_KEYS = f"""
 SELECT key FROM jobs WHERE active = 1 UNION ALL
-SELECT key FROM feed
-WHERE seq > (SELECT value FROM marks WHERE name = 'folded') AND kind = 'job'
+SELECT key FROM feed WHERE seq > ({_FOLDED}) AND kind = 'job'
 """
 _ACTIVE_JOBS = f"{_JOBS} WHERE key IN ({_ACTIVE_JOB_KEYS}) ORDER BY process, start"
 _JOBS_BETWEEN = f"{_JOBS} WHERE process = ? AND start >= ? AND start < ? ORDER BY start"
 _LAST_JOBS = f"{_JOBS} WHERE process = ? ORDER BY start DESC LIMIT ?"
-_PRUNED_JOBS = """
+_PRUNED_JOBS = f"""
 SELECT key FROM jobs
-WHERE process = ? AND start < ? AND active = 0
-    AND told <= (SELECT value FROM marks WHERE name = 'folded')
+WHERE process = ? AND start < ? AND active = 0 AND told <= ({_FOLDED})
     AND NOT EXISTS (
         SELECT 1 FROM units
         WHERE units.key >= jobs.key || '#' AND units.key < jobs.key || '$' AND units.active = 1
@@ -139,7 +138,6 @@ _LAST_SEQ = """
 SELECT max(coalesce((SELECT max(seq) FROM feed), 0), value) FROM marks WHERE name = 'folded'
 """
 _TELL = _insert("feed", ENTRY_COLUMNS)
-_FOLDED = "SELECT value FROM marks WHERE name = 'folded'"
 _PENDING = f"SELECT ({_LAST_SEQ}) - ({_FOLDED})"
 _FOLD = "UPDATE marks SET value = value + ? WHERE name = 'folded'"
 _PUBLISHED = f"FROM feed WHERE seq > ? AND seq <= ({_FOLDED}) ORDER BY seq LIMIT ?"
@@ -210,7 +208,7 @@ class SQLiteStore:
                     answers.append(Refused(put[key] if key in put else _job(connection, key)))
                     continue
                 told = feed.tell("job", head, news(job.transitions, version), told)
-                if version:
+                if key in standing:
                     changes.append((*row, told, key))
                 else:
                     inserts.append((*head, *row, told))
@@ -281,10 +279,10 @@ class SQLiteStore:
                     answers.append(Refused(put[key] if key in put else _unit(connection, key)))
                     continue
                 told = feed.tell("unit", head, news(unit.transitions, version), told)
-                if fence is None:
-                    inserts.append((*head, *unit_given(unit), *row, told))
-                else:
+                if key in standing:
                     changes.append((*row, told, key))
+                else:
+                    inserts.append((*head, *unit_given(unit), *row, told))
                 standing[key] = (standing_of(unit), unit.version, told)
                 put[key] = unit
                 answers.append(_APPLIED)
