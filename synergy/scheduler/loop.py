@@ -36,7 +36,7 @@ from synergy.core.events import (
     UnitRefused,
     UnitSaved,
 )
-from synergy.core.model import Applied, Lease, LedgerRecord, Transition
+from synergy.core.model import Applied, Job, Lease, LedgerRecord, Transition
 from synergy.core.states import UnitState
 from synergy.errors import Unreachable
 from synergy.logs import logger
@@ -223,11 +223,23 @@ class Scheduler:
 
     def _changes(self) -> list[Event]:
         """What others have written: the jobs first, as each unit belongs to how its job stands."""
+        units: dict[str, None] = {}
+        jobs: dict[str, None] = {}
+        read: dict[str, Job] = {}
+        # A job that is read may be newer than the feed was, and rest on what is not known yet: look
+        # until nothing was new, so that everything that is before what was read is known, too.
+        while self._look(jobs, units):
+            read = self.setting.store.read_jobs(jobs)
+        events: list[Event] = [JobsChanged(tuple(read.values()))] if read else []
+        found = self.setting.store.read_units(units) if units else {}
+        return events + [UnitChanged(unit) for unit in found.values()]
+
+    def _look(self, jobs: dict[str, None], units: dict[str, None]) -> bool:
+        """Take what is new in the feed; whether others have written jobs."""
         store = self.setting.store
         while store.fold(BATCH):
             pass
-        units: dict[str, None] = {}
-        jobs: dict[str, None] = {}
+        others = False
         while changes := store.changes(self._position, BATCH):
             self._position = changes[-1][0]
             for _, kind, key, version in changes:
@@ -237,10 +249,8 @@ class Scheduler:
                     self._own.discard((key, version))
                 else:
                     jobs[key] = None
-        events: list[Event] = []
-        if jobs:
-            events.append(JobsChanged(tuple(store.read_jobs(jobs).values())))
-        return events + [UnitChanged(unit) for unit in store.read_units(units).values()]
+                    others = True
+        return others
 
     def _decide(self, events: Iterable[Event]) -> list[Event]:
         """Let the engine decide all of it, then execute in batches; the answers."""

@@ -225,7 +225,7 @@ class _Maker:
     def _requests(self, case: Case) -> list[Filed]:
         chance = self.chance
         filed: list[Filed] = []
-        for number in range(chance.choice([0, 1, 2, 4])):
+        for number in range(chance.choice([0, 2, 3, 6])):
             process = chance.choice([*case.catalog.processes, *case.catalog.freeruns])
             action = chance.choice(["reprocess", "reprocess", "reprocess", "skip", "trigger"])
             starts: tuple[datetime, ...] = ()
@@ -235,6 +235,7 @@ class _Maker:
                 there = case.intervals[process]
                 some = chance.sample(there, min(len(there), chance.choice([1, 1, 2, 4])))
                 starts = tuple(sorted(interval.start for interval in some))
-            after = chance.uniform(0, case.calm_after)
+            # Half of them while the first work is done: then there is something to withdraw.
+            after = chance.uniform(0, chance.choice([1.0, 4.0, case.calm_after, case.calm_after]))
             filed.append(Filed(f"r{number}", after, action, process, starts))
         return filed
