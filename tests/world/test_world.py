@@ -1,0 +1,113 @@
+"""Random installations under random faults keep the promise; what finds that out works itself."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from synergy.testing.cases import case_of
+from synergy.testing.trials import failure_of, main, trial
+from synergy.testing.world import World
+from tests.world.mutants import MUTANTS
+
+REPO = Path(__file__).resolve().parents[2]
+#: Seeds that are lived through; `SYNERGY_SEEDS=20000` for a thorough look.
+SEEDS = int(os.environ.get("SYNERGY_SEEDS", "1000"))
+BLOCKS = 20
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_the_promise_is_kept(block: int) -> None:
+    seeds = range(block * SEEDS // BLOCKS, (block + 1) * SEEDS // BLOCKS)
+    broken = {}
+    for seed in seeds:
+        _, violation = trial(seed)
+        if violation is not None:
+            broken[seed] = str(violation)
+    assert not broken, f"the story: python -m synergy.testing.trials --seed {next(iter(broken))}"
+
+
+def test_everything_that_can_happen_happens() -> None:
+    """Else the blocks above would show little."""
+    faults: Counter[str] = Counter()
+    moves: Counter[tuple[str, str]] = Counter()
+    reopened = kept = 0
+    for seed in range(120):
+        world, _ = trial(seed)
+        faults.update(fault.kind for fault in world.faults)
+        for entry in world.store.feed(0, 1 << 30):
+            made = entry.transition
+            moves[made.before, made.after] += 1
+            reopened += entry.kind == "job" and made.generation > 1
+            kept += made.reason.startswith("kept")
+    assert min(faults[kind] for kind in ("kill", "pause", "error", "clock")) > 50, faults
+    for move in [
+        ("requested", "claimed"),
+        ("claimed", "in_progress"),
+        ("claimed", "requested"),
+        ("in_progress", "requested"),
+        ("in_progress", "invalid"),
+        ("requested", "canceled"),
+        ("in_progress", "canceled"),
+        ("final_run", "processed"),
+        ("in_progress", "failed"),
+        ("embryo", "skipped"),
+    ]:
+        assert moves[move] > 0, move
+    assert reopened > 100
+    assert kept > 10
+
+
+def stories(seed: int, hash_seed: int) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "synergy.testing.trials", "--seed", f"{seed}"],
+        cwd=REPO,
+        env={**os.environ, "PYTHONHASHSEED": f"{hash_seed}", "PYTHONPATH": f"{REPO}"},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("seed", [3, 12, 40])
+def test_a_seed_tells_the_same_story_in_every_process(seed: int) -> None:
+    first = stories(seed, 1)
+    assert f"seed {seed}: kept, through" in first
+    assert first == stories(seed, 2)
+
+
+def test_a_failing_seed_is_shrunk_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    mutant = next(
+        each for each in MUTANTS if each.name == "a lost attempt is repeated under its number"
+    )
+    with mutant.applied():
+        seed = next(seed for seed in mutant.seeds if trial(seed)[1] is not None)
+        world, violation = trial(seed)
+        failure = failure_of(seed)
+        assert main(["--seed", f"{seed}"]) == 1
+        assert main(["--seeds", "1", "--first", f"{seed}"]) == 1
+    assert violation is not None
+    assert failure is not None
+    assert failure.violation.invariant == violation.invariant
+    assert len(failure.faults) <= len(world.faults)
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert lines[0].startswith(f"seed {seed}: ")
+    assert f"{failure.violation}" in lines
+    assert sum("✗" in line for line in lines) == len(failure.faults)
+    assert f"python -m synergy.testing.trials --seed {seed}" in told.err
+
+
+def test_less_is_left_out_than_would_change_the_rest() -> None:
+    """A fault that is left out changes nothing before it."""
+    seed = next(seed for seed in range(100) if len(trial(seed)[0].faults) > 5)
+    world = World(case_of(seed))
+    world.run()
+    kept = [fault.id for fault in world.faults[:-1]]
+    again = World(case_of(seed), frozenset(kept))
+    again.run()
+    assert [fault.id for fault in again.faults][: len(kept)] == kept
