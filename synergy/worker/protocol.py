@@ -303,7 +303,7 @@ class WorkerProtocol:
             case Progressed(slot, progress):
                 self._progressed(self._slots[slot], progress)
             case Rang():
-                self._look_at = self._time
+                self._look_at, self._dry = self._time, False
             case Stop():
                 self._stop()
             case Claimed(units):

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from synergy.core.intervals import Calendar, Granularity
 from synergy.core.model import Task, Unit, UnitWrite
 from synergy.core.recovery import after_lost_lease, canceled
+from synergy.core.states import UnitState
 from synergy.stores import open_store
 from synergy.worker import messages as at
 from synergy.worker.messages import Action, Event
@@ -37,11 +38,11 @@ OUTCOMES = (
 class Box:
     """One worker: its protocol, what its slots were given, and how its store answers."""
 
-    def __init__(self, name: str) -> None:
-        self.protocol = WorkerProtocol(name, 2, grace=timedelta(seconds=3))
+    def __init__(self, name: str, slots: int = 2) -> None:
+        self.protocol = WorkerProtocol(name, slots, grace=timedelta(seconds=3))
         #: The first one runs, since its time.
-        self.queues: dict[int, deque[Unit]] = {0: deque(), 1: deque()}
-        self.began = {0: 0.0, 1: 0.0}
+        self.queues: dict[int, deque[Unit]] = {slot: deque() for slot in range(slots)}
+        self.began = dict.fromkeys(self.queues, 0.0)
         self.slow: set[int] = set()
         self.store = "fine"
         self.paused = False
@@ -92,7 +93,7 @@ class World(RuleBasedStateMachine):
     def herd(self, count: int, box: int) -> None:
         """Many units of one process, of which some are claimed at once."""
         for _ in range(count):
-            self.add("p", None)
+            self.add("p")
         self.ring(box)
 
     @rule(box=st.integers(0, 1), count=st.sampled_from([3, 30]))
@@ -103,14 +104,14 @@ class World(RuleBasedStateMachine):
                 self.end(box, OUTCOMES[0], slot)
             self.advance(0.0005)
 
-    def add(self, process: str, limit: int | None) -> None:
+    def add(self, process: str, limit: int | None = None, max_attempts: int = 1000) -> Unit:
         unit = Unit(
             process=process,
             interval=HOURS.shift(HOURS.containing(START), len(self.units)),
             generation=1,
             task=Task(
                 entry="m:f",
-                max_attempts=1000,
+                max_attempts=max_attempts,
                 backoff=timedelta(0),
                 time_limit=None if limit is None else timedelta(seconds=limit),
             ),
@@ -118,6 +119,7 @@ class World(RuleBasedStateMachine):
         )
         self.units.append(unit)
         self.store.save_units([UnitWrite(unit, None)])
+        return unit
 
     @rule(box=st.integers(0, 1))
     def ring(self, box: int) -> None:
@@ -318,3 +320,32 @@ World.TestCase.settings = settings(
     suppress_health_check=[HealthCheck.too_slow],
 )
 TestWorld = World.TestCase
+
+
+def test_a_unit_that_kills_its_worker_is_given_up_and_no_other_is_blamed() -> None:
+    """It goes free once, among those claimed with it; from then on each loss is its own."""
+    world = World()
+    world.boxes = [Box("w", slots=1)]
+    units = [world.add("p", max_attempts=3) for _ in range(101)]
+    poison = units[60].key
+    deaths = 0
+    world.settle(world.boxes[0])
+    while world.store.active_units():
+        assert world.time < 1000
+        [box] = world.boxes
+        if box.running and box.running[0].key == poison:
+            deaths += 1
+            world.boxes = [Box(f"w{deaths}", slots=1)]
+            world.advance(15.1)
+            world.recover()
+            world.settle(world.boxes[0])
+        elif box.running:
+            world.end(0, OUTCOMES[0], 0)
+        world.advance(0.001)
+    ended = world.store.read_units([unit.key for unit in units])
+    given_up = ended.pop(poison)
+    assert (given_up.state, given_up.failures, given_up.attempt) == (UnitState.INVALID, 3, 4)
+    assert deaths == 4
+    assert {unit.state for unit in ended.values()} == {UnitState.PROCESSED}
+    assert {unit.failures for unit in ended.values()} == {0}
+    assert max(unit.attempt for unit in ended.values()) == 2, "some were claimed with it"
