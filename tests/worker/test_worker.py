@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
+from synergy.core.model import Unit
 from synergy.core.states import UnitState
 from tests.worker.yard import PROJECT, ROOT, Yard, gone, until
 
@@ -146,6 +147,47 @@ def test_logs_of_a_slots_attempts_are_never_mixed(busy: Yard) -> None:
     for n, unit in enumerate(units):
         assert busy.ended(unit).state is UnitState.PROCESSED
         assert busy.log(unit).decode() == f"begin of unit {n}\nend of unit {n}"
+
+
+def was_claimed_ahead(unit: Unit) -> bool:
+    return UnitState.CLAIMED in [transition.after for transition in unit.transitions]
+
+
+def test_units_run_several_at_once_keep_their_logs_and_progress_apart(yard: Yard) -> None:
+    yard.program(slots=1)
+    units = [yard.ended(unit) for unit in yard.herd("herd", 240)]
+    assert sum(was_claimed_ahead(unit) for unit in units) > 100
+    for unit in units:
+        assert (unit.state, unit.attempt, unit.failures) == (UnitState.PROCESSED, 1, 0)
+        kind, said = unit.interval.start.hour % 8, f"{unit.key}\n".encode()
+        assert yard.log(unit) == (said if kind in (1, 2, 3, 6) else b"")
+        hour = unit.interval.start.hour
+        assert unit.progress == ((hour, 24, "") if kind == 4 else None)
+        states = [transition.after for transition in unit.transitions]
+        assert states[-2:] == ["in_progress", "processed"]
+        times = [transition.at for transition in unit.transitions]
+        assert times == sorted(times)
+    assert len({unit.count for unit in units}) == 1, "in one process"
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_bad_unit_among_others_disturbs_none_of_them(yard: Yard, dies: bool) -> None:
+    yard.program(slots=1)
+    units = yard.herd(
+        "herd_with_a_bad_one",
+        60,
+        arguments={"dies": dies},
+        time_limit=timedelta(seconds=1),
+        backoff=timedelta(0),
+    )
+    bad = [unit for unit in units if unit.interval.start.hour == 20]
+    for unit in units:
+        ended = yard.ended(unit)
+        assert ended.state is UnitState.PROCESSED
+        assert (ended.attempt, ended.failures) == ((2, 1) if unit in bad else (1, 0))
+        assert yard.log(unit) == (f"{unit.key}\n".encode() if unit in bad else b"")
+        assert yard.log(unit, 2) == b""
+    assert sum(was_claimed_ahead(yard.now(unit)) for unit in units) > 20
 
 
 @pytest.mark.parametrize("command", [False, True])

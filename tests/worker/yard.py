@@ -135,6 +135,29 @@ class Yard:
         self.bell.ring("worker")
         return unit
 
+    def herd(self, entry: str, count: int, **task: Any) -> list[Unit]:
+        """Units of one process, requested at once, after one by which the worker knows it."""
+        process = f"p{next(self._numbers)}"
+        hours = [HOURS.parse("2026-11-19T00")]
+        while len(hours) <= count:
+            hours.append(HOURS.shift(hours[-1], 1))
+        units = [
+            Unit(
+                process=process,
+                interval=hour,
+                generation=1,
+                task=Task(entry=f"tasks:{entry}", **task),
+                created_at=datetime.now(UTC),
+            )
+            for hour in hours
+        ]
+        for first, last in ((0, 1), (1, count + 1)):
+            self.store.save_units([UnitWrite(unit, None) for unit in units[first:last]])
+            self.bell.ring("worker")
+            if first == 0:
+                self.ended(units[0])
+        return units[1:]
+
     def now(self, unit: Unit) -> Unit:
         """The unit as it stands."""
         return self.store.read_units([unit.key])[unit.key]

@@ -17,6 +17,35 @@ def nothing(work: Work) -> Result:
     return processed()
 
 
+def herd(work: Work) -> Result:
+    """Quick for the most part; by the hour it prints in one way or another, or takes longer."""
+    match work.interval.start.hour % 8:
+        case 1:
+            print(work.key)
+        case 2:
+            os.write(1, f"{work.key}\n".encode())
+        case 3:
+            time.sleep(0.03)
+            print(work.key, flush=True)
+        case 4:
+            work.progress(work.interval.start.hour, 24)
+        case 5:
+            time.sleep(0.012)
+        case 6:
+            os.system(f"echo {work.key}")
+    return processed(count=os.getpid())
+
+
+def herd_with_a_bad_one(work: Work) -> Result:
+    """The one dies, or hangs, in its first attempt; the others are quick."""
+    if work.interval.start.hour == 20 and work.attempt == 1:
+        print(work.key, flush=True)
+        if work.arguments["dies"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(3600)
+    return processed()
+
+
 def result(work: Work) -> Result:
     return processed(count=3, fingerprint=work.interval.label)
 
