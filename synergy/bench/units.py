@@ -5,7 +5,7 @@ Python function that does nothing.
 
 * ``batched``: a past of hours, days, months and years is caught up, as quick units are by
   default: claimed ahead, reported together.  Timed from the first dispatch to the last finish, by
-  the transitions that stand in the store.
+  what stands in the store.
 * ``serial``: the same with one slot and without claiming ahead: each unit is durably claimed just
   before it starts.
 * ``parent``: on an otherwise idle system one hour is run again and again; from the moment in which
@@ -203,8 +203,9 @@ def _catch_up(args: argparse.Namespace, hours: int, worker: str, slots: int) -> 
             for process in ("hour", "day", "month", "year")
             for job in yard.store.jobs_between(process, BEGIN, until)
         ]
-        first = min(job.transitions[0].at for job in jobs)
-        last = max(job.transitions[-1].at for job in jobs)
+        units = yard.store.read_units([str(job.unit) for job in jobs]).values()
+        first = min(unit.created_at for unit in units)
+        last = max(unit.finished_at for unit in units if unit.finished_at is not None)
         found: dict[str, Any] = {
             "units": len(jobs),
             "seconds": round((last - first).total_seconds(), 3),

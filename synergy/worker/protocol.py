@@ -50,12 +50,20 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum
 from typing import Final
 
 from synergy.core.model import Applied, Claim, Refused, Renewal, Unit, UnitWrite
 from synergy.core.recovery import LEASE, LEASE_MARGIN, RENEWAL
 from synergy.core.states import UnitState
+from synergy.worker.holding import (
+    Held,
+    Slot,
+    SlotState,
+    is_ours,
+    is_still_held,
+    renewal_of,
+    report_of,
+)
 from synergy.worker.messages import (
     DONE,
     UNREPORTED,
@@ -85,7 +93,7 @@ from synergy.worker.messages import (
     Stop,
     Unanswered,
 )
-from synergy.worker.outcomes import Outcome, Verdict, begun, failed, limit_reason, unit_after
+from synergy.worker.outcomes import Outcome, Verdict, begun, failed, limit_reason
 from synergy.worker.pace import Pace
 from synergy.worker.work import Progress
 
@@ -110,70 +118,6 @@ RESTART_FIRST, RESTART_LONGEST = 0.1, 30.0
 
 
 # state
-
-
-class SlotState(Enum):
-    """Where a slot is."""
-
-    #: Its process does not run.
-    DOWN = "down"
-    #: Its process was started and has not said that it is ready.
-    STARTING = "starting"
-    #: Waits for work.
-    READY = "ready"
-    #: Runs an attempt.
-    BUSY = "busy"
-
-
-@dataclass(slots=True, eq=False)
-class _Held:
-    """A unit that we claimed and have not handed in yet."""
-
-    #: As it stands in the store, for all that we know: its fence is what a write must name.
-    unit: Unit
-    #: When it was claimed: no transition of its is told to be earlier.
-    claimed_at: datetime
-    #: Monotonic time at which the claim was answered.
-    since: float
-    #: Monotonic time at which it must have stopped, unless it is renewed before.
-    deadline: float
-    #: Monotonic time at which it was started; an estimate while it runs.
-    began: float | None = None
-    #: Monotonic time at which its time limit ends.
-    limit: float | None = None
-    progress: Progress | None = None
-    shown: Progress | None = None
-    #: Why it is to be killed, or was: this decides what becomes of it.
-    cause: Outcome | None = None
-    #: How it came out, and when, once it is over.
-    outcome: Outcome | None = None
-    ended_at: datetime | None = None
-    #: What we want the store to write, once it is over.
-    report: UnitWrite | None = None
-
-    @property
-    def ahead(self) -> bool:
-        """Whether the store does not know it to be started."""
-        return self.unit.state is UnitState.CLAIMED
-
-
-@dataclass(slots=True)
-class _Slot:
-    state: SlotState = SlotState.DOWN
-    #: What it was given; the first one runs.
-    queue: deque[_Held] = field(default_factory=deque)
-    #: Whether it will start none of the others by itself.
-    slow: bool = False
-    #: Whether it was told to be killed.
-    killed: bool = False
-    #: Ends of its process without an attempt in between.
-    deaths: int = 0
-    restart: float = float("-inf")
-
-    @property
-    def certain(self) -> bool:
-        """Whether it runs the first of its units, and no other unless we say so."""
-        return self.slow or len(self.queue) == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +163,10 @@ class WorkerProtocol:
         self._validity = (lease - margin).total_seconds()
         self._grace = grace.total_seconds()
         self._processes = None if processes is None else frozenset(processes)
-        self._slots = [_Slot() for _ in range(slots)]
+        self._slots = [Slot() for _ in range(slots)]
         #: Claimed ahead and not given to a slot; the oldest first.
-        self._pool: deque[_Held] = deque()
-        self._over: list[_Held] = []
+        self._pool: deque[Held] = deque()
+        self._over: list[Held] = []
         self._out: list[Action] = []
         self._now = datetime.min
         self._time = 0.0
@@ -243,7 +187,7 @@ class WorkerProtocol:
         self._renew_retry = float("-inf")
         #: No held unit's deadline is earlier; looked up anew when it would matter.
         self._first_deadline = float("inf")
-        self._reporting: list[tuple[_Held, UnitWrite]] = []
+        self._reporting: list[tuple[Held, UnitWrite]] = []
         #: Quick attempts that ended well, told together: how many, the first and the last.
         self._well: list[str] = []
         # the store's silence
@@ -334,7 +278,7 @@ class WorkerProtocol:
 
     # slots and attempts
 
-    def _slot_ready(self, slot: _Slot) -> None:
+    def _slot_ready(self, slot: Slot) -> None:
         if slot.state is SlotState.STARTING:
             slot.state = SlotState.READY
 
@@ -354,14 +298,14 @@ class WorkerProtocol:
         slot.state, slot.slow, slot.killed = SlotState.DOWN, False, False
         slot.restart = self._time + _restart_wait(slot.deaths)
 
-    def _slow(self, slot: _Slot) -> None:
+    def _slow(self, slot: Slot) -> None:
         slot.slow = True
         if slot.queue:
             held = slot.queue.popleft()
             self._take_back(slot)
             slot.queue.append(held)
 
-    def _take_back(self, slot: _Slot) -> None:
+    def _take_back(self, slot: Slot) -> None:
         """What the slot has not started is to be run by whoever is free."""
         for held in slot.queue:
             held.began = held.limit = None
@@ -369,7 +313,7 @@ class WorkerProtocol:
         slot.queue.clear()
 
     def _ended(
-        self, slot: _Slot, outcome: Outcome, began: float | None, ended: float | None
+        self, slot: Slot, outcome: Outcome, began: float | None, ended: float | None
     ) -> None:
         slot.deaths, slot.slow = 0, False
         ended = self._time if ended is None else min(ended, self._time)
@@ -386,12 +330,12 @@ class WorkerProtocol:
         else:
             slot.state, slot.killed = SlotState.READY, False
 
-    def _start(self, held: _Held, at: float) -> None:
+    def _start(self, held: Held, at: float) -> None:
         held.began = at
         if (limit := held.unit.task.time_limit) is not None:
             held.limit = at + limit.total_seconds()
 
-    def _over_with(self, held: _Held, outcome: Outcome, ended: float) -> None:
+    def _over_with(self, held: Held, outcome: Outcome, ended: float) -> None:
         """Its attempt is over, or will not be made: have it reported."""
         outcome = held.cause or outcome
         verdict = outcome.verdict
@@ -401,7 +345,9 @@ class WorkerProtocol:
             self._superseded(held, outcome.reason)
             return
         held.outcome, held.ended_at = outcome, self._wall(held, ended)
-        held.report = self._report_of(held)
+        if held.began is not None:
+            held.started_at = self._wall(held, held.began)
+        held.report = report_of(held)
         self._over.append(held)
         if held.began is None:
             return
@@ -416,23 +362,13 @@ class WorkerProtocol:
             warning=verdict is Verdict.FAILED,
         )
 
-    def _report_of(self, held: _Held) -> UnitWrite:
-        """From the unit as it stands; both its start and its end when it was claimed ahead."""
-        assert held.outcome is not None
-        assert held.ended_at is not None
-        unit = held.unit
-        if held.began is not None:
-            unit = begun(unit, self._wall(held, held.began))
-        after = unit_after(unit, held.outcome, held.ended_at, held.progress)
-        return UnitWrite(after, held.unit.fence)
-
-    def _wall(self, held: _Held, monotonic: float) -> datetime:
+    def _wall(self, held: Held, monotonic: float) -> datetime:
         """A moment of our past on the clock of the store's documents."""
         passed = self._time - monotonic
         at = self._now - timedelta(seconds=passed) if passed > 0 else self._now
         return max(at, held.claimed_at)
 
-    def _progressed(self, slot: _Slot, progress: Progress) -> None:
+    def _progressed(self, slot: Slot, progress: Progress) -> None:
         if slot.queue:
             slot.queue[0].progress = progress
 
@@ -450,7 +386,7 @@ class WorkerProtocol:
                 self._say("attempt_killed", reason, held.unit.key, warning=True)
                 self._out.append(Kill(index))
 
-    def _why_stop(self, held: _Held, certain: bool) -> Outcome | None:
+    def _why_stop(self, held: Held, certain: bool) -> Outcome | None:
         """Why the slot is to be killed: for this unit's sake only when it runs it for certain."""
         if certain and held.cause is not None:
             return held.cause
@@ -514,7 +450,7 @@ class WorkerProtocol:
         have = len(self._pool) + sum(len(slot.queue) for slot in self._slots)
         return max(0, self._window() - have)
 
-    def _gets_on(self, slot: _Slot) -> bool:
+    def _gets_on(self, slot: Slot) -> bool:
         """Whether it will have time for another unit in a moment."""
         if slot.state is not SlotState.BUSY:
             return slot.state is SlotState.READY
@@ -546,7 +482,7 @@ class WorkerProtocol:
         deadline = asked.sent + self._validity
         self._first_deadline = min(self._first_deadline, deadline)
         for unit in units:
-            held = _Held(unit, asked.claim.now, self._time, deadline)
+            held = Held(unit, asked.claim.now, self._time, deadline)
             if unit.state is UnitState.CLAIMED:
                 self._pool.append(held)
             else:
@@ -555,14 +491,14 @@ class WorkerProtocol:
         self._dry = not found and len(units) < asked.claim.limit + asked.claim.ahead
         self._look_at = self._time
 
-    def _begin(self, held: _Held) -> None:
+    def _begin(self, held: Held) -> None:
         free = self._free()
         if not free or self.stopping or self._time >= held.deadline:
             self._not_started(held)
             return
         self._give(free[0], [held])
 
-    def _give(self, index: int, given: Sequence[_Held]) -> None:
+    def _give(self, index: int, given: Sequence[Held]) -> None:
         slot = self._slots[index]
         if not slot.queue:
             self._start(given[0], self._time)
@@ -570,7 +506,7 @@ class WorkerProtocol:
         slot.queue.extend(given)
         self._out.append(Run(index, tuple(held.unit for held in given)))
 
-    def _not_started(self, held: _Held) -> None:
+    def _not_started(self, held: Held) -> None:
         outcome = Outcome(Verdict.HANDED_BACK, "its worker could not start it in time")
         self._over_with(held, outcome, self._time)
 
@@ -591,9 +527,9 @@ class WorkerProtocol:
             if given:
                 self._give(index, given)
 
-    def _handful(self, count: int, index: int) -> list[_Held]:
+    def _handful(self, count: int, index: int) -> list[Held]:
         """Up to so many of the oldest, for this slot; a command only by itself."""
-        pool, given = self._pool, list[_Held]()
+        pool, given = self._pool, list[Held]()
         while pool and len(given) < count:
             if pool[0].cause is not None:
                 held = pool.popleft()
@@ -607,7 +543,7 @@ class WorkerProtocol:
                 return [pool.popleft()]
         return given
 
-    def _patience_with(self, held: _Held) -> float:
+    def _patience_with(self, held: Held) -> float:
         """Until when a unit may wait to be started."""
         return min(held.since + LINGER, held.deadline)
 
@@ -633,7 +569,7 @@ class WorkerProtocol:
         if not held:
             return
         until = self._now + self._lease
-        renewals = tuple(_renewal(each, until) for each in held)
+        renewals = tuple(renewal_of(each, until) for each in held)
         for each in held:
             each.shown = each.progress
         self._renewing = renewals
@@ -668,7 +604,7 @@ class WorkerProtocol:
                 self._lose(held)
         self._first_deadline = self._earliest_deadline()
 
-    def _lose(self, held: _Held) -> None:
+    def _lose(self, held: Held) -> None:
         """It is not ours any more: its attempt is killed; an earlier cause counts no more."""
         held.cause = _LOST
 
@@ -690,7 +626,7 @@ class WorkerProtocol:
         if self._reporting:
             self._out.append(Report(tuple(write for _, write in self._reporting)))
 
-    def _unmarked(self) -> Iterator[_Held]:
+    def _unmarked(self) -> Iterator[Held]:
         """The units at work of which the store does not know it."""
         for slot in self._slots:
             if slot.queue and slot.queue[0].ahead and not slot.killed:
@@ -706,12 +642,12 @@ class WorkerProtocol:
             if write is not held.report:
                 self._mark_answered(held, write, answer)
                 continue
-            if isinstance(answer, Refused) and _is_still_held(answer.current, held.unit):
+            if isinstance(answer, Refused) and is_still_held(answer.current, held.unit):
                 self._stands(held, answer.current)
                 continue
             settled.add(id(held))
             back = back or not write.unit.state.terminal
-            if isinstance(answer, Applied) or _is_ours(answer.current, write.unit):
+            if isinstance(answer, Applied) or is_ours(answer.current, write.unit):
                 self.counts.applied += 1
             else:
                 self._superseded(held, _LOST.reason)
@@ -721,24 +657,22 @@ class WorkerProtocol:
         if back:
             self._out.append(Ring("worker"))
 
-    def _mark_answered(
-        self, held: _Held, write: UnitWrite, answer: Applied | Refused[Unit]
-    ) -> None:
+    def _mark_answered(self, held: Held, write: UnitWrite, answer: Applied | Refused[Unit]) -> None:
         if isinstance(answer, Applied):
             self._stands(held, write.unit)
-        elif _is_still_held(answer.current, held.unit):
+        elif is_still_held(answer.current, held.unit):
             self._stands(held, answer.current)
         elif held.report is None:
             self._lose(held)
 
-    def _stands(self, held: _Held, unit: Unit | None) -> None:
+    def _stands(self, held: Held, unit: Unit | None) -> None:
         """The unit is ours in another state than we took it to be in: so our fence is another."""
         assert unit is not None
         held.unit = unit
         if held.report is not None:
-            held.report = self._report_of(held)
+            held.report = report_of(held)
 
-    def _superseded(self, held: _Held, reason: str) -> None:
+    def _superseded(self, held: Held, reason: str) -> None:
         self.counts.superseded += 1
         text = f"the result of attempt {held.unit.attempt} is dropped: {reason}"
         self._say("attempt_superseded", text, held.unit.key, warning=True)
@@ -797,7 +731,7 @@ class WorkerProtocol:
 
     # small things
 
-    def _holdings(self) -> list[_Held]:
+    def _holdings(self) -> list[Held]:
         slots = [held for slot in self._slots for held in slot.queue]
         return [*slots, *self._pool, *self._over]
 
@@ -837,11 +771,6 @@ class WorkerProtocol:
 _LOST: Final = Outcome(Verdict.SUPERSEDED, "the unit was canceled or taken over")
 
 
-def _renewal(held: _Held, until: datetime) -> Renewal:
-    assert held.unit.owner is not None
-    return Renewal(held.unit.key, held.unit.attempt, held.unit.owner, until, held.progress)
-
-
 def _poll_wait(due: datetime | None, now: datetime) -> float:
     """How long to leave the store alone after a claim that found too little."""
     if due is None:
@@ -856,28 +785,6 @@ def _restart_wait(deaths: int) -> float:
     if deaths <= 1:
         return 0.0
     return float(min(RESTART_FIRST * 2 ** min(deaths - 2, 20), RESTART_LONGEST))
-
-
-def _is_still_held(stored: Unit | None, ours: Unit) -> bool:
-    """Whether a refused unit is ours all the same, in another held state than we thought."""
-    return (
-        stored is not None
-        and stored.state in (UnitState.CLAIMED, UnitState.IN_PROGRESS)
-        and (stored.attempt, stored.owner) == (ours.attempt, ours.owner)
-        and stored.state is not ours.state
-    )
-
-
-def _is_ours(stored: Unit | None, written: Unit) -> bool:
-    """Whether the store refused a write because it had taken it before (F21)."""
-    if stored is None:
-        return False
-    ours = written.transitions[-1]
-    return ours in stored.transitions or (
-        (stored.version, stored.state, stored.attempt)
-        == (ours.version, written.state, written.attempt)
-        and (stored.finished_at, stored.not_before) == (written.finished_at, written.not_before)
-    )
 
 
 def _headline(reason: str) -> str:

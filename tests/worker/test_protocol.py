@@ -12,9 +12,10 @@ from synergy.core.model import Applied, Refused, Task, Unit
 from synergy.core.recovery import after_lost_lease, canceled
 from synergy.core.states import UnitState
 from synergy.worker import messages as at
+from synergy.worker.holding import SlotState
 from synergy.worker.messages import Action, Event
 from synergy.worker.outcomes import Outcome, Verdict, failed, unit_after
-from synergy.worker.protocol import PATIENCE, SlotState, WorkerProtocol
+from synergy.worker.protocol import PATIENCE, WorkerProtocol
 
 START = datetime(2026, 11, 20, 17, tzinfo=UTC)
 HOURS = Calendar(Granularity.HOURLY)

@@ -17,7 +17,8 @@ from synergy.errors import Unreachable
 from synergy.ports import Store
 from synergy.stores import open_store
 from synergy.stores.bell import MemoryBell
-from synergy.worker.protocol import SlotState, WorkerProtocol
+from synergy.worker.holding import SlotState
+from synergy.worker.protocol import WorkerProtocol
 from synergy.worker.shell import Shell
 from tests.worker.yard import PROJECT, until
 
