@@ -188,7 +188,7 @@ class WorkerProtocol:
         #: No held unit's deadline is earlier; looked up anew when it would matter.
         self._first_deadline = float("inf")
         self._reporting: list[tuple[Held, UnitWrite]] = []
-        #: Quick attempts that ended well, told together: how many, the first and the last.
+        #: The units of quick attempts that ended well: they are told together.
         self._well: list[str] = []
         # the store's silence
         self._silences = 0
@@ -616,7 +616,7 @@ class WorkerProtocol:
         if self._well:
             first, last = self._well[0], self._well[-1]
             count = len(self._well)
-            self._say("attempts_ended", f"{count} quick attempts ended well, to {last}", first)
+            self._say("attempts_ended", f"to {last}: {count} quick attempts ended well", first)
             self._well.clear()
         self._reporting = [(held, held.report) for held in self._over if held.report is not None]
         for held in self._unmarked():
