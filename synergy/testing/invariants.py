@@ -175,6 +175,9 @@ class CheckedStore(MemoryStore):
             self._found("I5", f"{unit.key} was claimed by {claim.owner} and is {unit.owner}'s")
         if process is None or unit.provisional:
             return
+        job = self._jobs[job_key(unit.process, unit.interval)]
+        if job.holds and job.unit != unit.key:
+            return  # superseded by the request that holds the job, which is about to withdraw it
         for kind, key in self.inputs(unit.process, unit.interval):
             state = self._job_state(key)
             if state is None or not state.finished:

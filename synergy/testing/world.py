@@ -206,8 +206,10 @@ class Actor:
         self.world.wake(self, seconds)
         self.world.hub.switch()
 
-    def boundary(self, what: str, *, after: bool) -> None:
+    def boundary(self, what: str, *, after: bool, sore: bool = False) -> None:
         """Here the program talks to the world: anything may happen now.
+
+        At a `sore` point it happens more often.
 
         Raises:
             Killed: it dies here.
@@ -218,6 +220,8 @@ class Actor:
         world = self.world
         self.steps += 1
         drawn = self.chance.random()
+        if sore:
+            drawn *= SORENESS
         dice = world.dice
         if drawn >= dice.jump:
             return
@@ -246,6 +250,8 @@ class Actor:
             self.skew = world.detail(self, SKEWS)
 
 
+#: What the number drawn at a sore point is multiplied by.
+SORENESS: Final = 0.15
 #: Pauses in seconds: shorter and longer than the leases of schedulers (4 s) and workers (15 s).
 PAUSES: Final = (1.0, 3.0, 5.0, 6.0, 14.5, 16.0, 21.0, 40.0)
 #: Where a clock that jumps jumps to (I15).
@@ -313,14 +319,16 @@ class Wire:
         self._store.drop_lease(name, owner, now)
 
     def _write(self, what: str, method: Callable[[Any], list[Result]], write: Any) -> Result:
-        self._actor.boundary(what, after=False)
+        # Between the writes of a request the order matters most.
+        sore = isinstance(write, JobWrite) and bool(write.job.holds)
+        self._actor.boundary(what, after=False, sore=sore)
         self._store.author = self._author
         try:
             (answer,) = method((write,))
         finally:
             self._store.author = None
         self._actor.world.tell_write(self._actor, write, answer)
-        self._actor.boundary(what, after=True)
+        self._actor.boundary(what, after=True, sore=sore)
         return answer
 
 
