@@ -662,8 +662,9 @@ class World:
     def _wishes(self) -> list[datetime]:
         """When something wants to happen."""
         wishes = [wake for actor in self.schedulers if (wake := actor.wake_at()) is not None]
-        waiting = (self.store._units[key].not_before for key in self.store._active_units)
-        return [*wishes, *filter(None, waiting)]
+        units = (self.store._units[key] for key in self.store._active_units)
+        waits = [each.not_before for each in units if each.owner is None]
+        return [*wishes, *filter(None, waits)]
 
     def _nothing_ahead(self) -> bool:
         return all(wish > self.case.end for wish in self._wishes())
