@@ -42,6 +42,8 @@ ZONES: Final = (
     "Australia/Lord_Howe",
     "Asia/Kathmandu",
 )
+#: Share of cases that are about requests.
+STORMS: Final = 0.3
 #: Seconds that attempts last: so short that they are claimed ahead, and longer than a lease.
 DURATIONS: Final = (
     (0.001, 0.002),
@@ -147,7 +149,7 @@ class _Maker:
             slots=chance.choice([1, 1, 2, 4]),
             leaseless=chance.random() < 0.4,
             clocks=chance.random() < 0.2,
-            calm_after=chance.choice([15.0, 30.0, 60.0]),
+            calm_after=chance.choice([10.0, 20.0, 40.0]),
             durations=chance.choice(DURATIONS),
             failures=chance.choice([0.0, 0.1, 0.1, 0.4]),
             lost_rings=chance.choice([0.0, 0.1, 0.5]),
@@ -158,7 +160,28 @@ class _Maker:
         )
         if case.clocks:
             case = replace(case, jumps=chance.choice([0.002, 0.02]))
-        return replace(case, requests=tuple(self._requests(case)))
+        if chance.random() < STORMS:
+            return self._storm(case)
+        count = chance.choice([0, 1, 3, 6])
+        # Half of them while the first work is done: then there is something to withdraw.
+        soon = chance.choice([1.0, 4.0, case.calm_after, case.calm_after])
+        return replace(case, requests=tuple(self._requests(case, count, soon)))
+
+    def _storm(self, case: Case) -> Case:
+        """Requests upon requests, executed by several schedulers at once while units run."""
+        chance = self.chance
+        case = replace(
+            case,
+            begin=self.first + timedelta(days=3),
+            schedulers=chance.choice([2, 3]),
+            leaseless=chance.random() < 0.7,
+            clocks=False,
+            jumps=0.0,
+            switches=chance.choice([0.2, 0.4]),
+            durations=chance.choice(DURATIONS[:3]),
+            failures=chance.choice([0.0, 0.1]),
+        )
+        return replace(case, requests=tuple(self._requests(case, 8, chance.choice([3.0, 10.0]))))
 
     def _context(self, until: datetime, months: bool) -> Context:
         chance = self.chance
@@ -222,20 +245,23 @@ class _Maker:
             return hourly(name, grouping=chance.choice([6, 8, 12]), **options)
         return {"d": daily, "m": monthly, "w": weekly}[level](name, **options)
 
-    def _requests(self, case: Case) -> list[Filed]:
+    def _requests(self, case: Case, count: int, within: float) -> list[Filed]:
         chance = self.chance
         filed: list[Filed] = []
-        for number in range(chance.choice([0, 2, 3, 6])):
-            process = chance.choice([*case.catalog.processes, *case.catalog.freeruns])
+        names = [*case.catalog.processes, *case.catalog.freeruns]
+        for name, intervals in case.intervals.items():
+            if any(case.catalog.consumers(name, intervals[0])):
+                names += [name] * 2  # a request is of interest where something is built on it
+        for number in range(count):
+            process = chance.choice(names)
             action = chance.choice(["reprocess", "reprocess", "reprocess", "skip", "trigger"])
             starts: tuple[datetime, ...] = ()
             if process in case.catalog.freeruns:
                 action = "trigger"
             else:
                 there = case.intervals[process]
-                some = chance.sample(there, min(len(there), chance.choice([1, 1, 2, 4])))
+                some = chance.sample(there, min(len(there), chance.choice([1, 1, 1, 3])))
                 starts = tuple(sorted(interval.start for interval in some))
-            # Half of them while the first work is done: then there is something to withdraw.
-            after = chance.uniform(0, chance.choice([1.0, 4.0, case.calm_after, case.calm_after]))
+            after = chance.uniform(0, within)
             filed.append(Filed(f"r{number}", after, action, process, starts))
         return filed

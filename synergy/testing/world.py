@@ -611,9 +611,12 @@ class World:
         count = sum(map(len, self.case.intervals.values()))
         within = END_WITHIN + 3 * count * max(self.case.durations)
         by = self.seconds + within
-        while not (self._resting() and self._nothing_ahead()):
-            if self._resting() and self._leap():
-                by = self.seconds + within
+        while True:
+            if self._heap[0][0] > self.seconds and self._resting():
+                if self._nothing_ahead():
+                    return
+                if self._leap():
+                    by = self.seconds + within
             self._next()
             if self.seconds > by:
                 self._found("L1", f"no end: {self._open_ends()}")
@@ -621,9 +624,9 @@ class World:
     def _pass(self, until: float) -> None:
         """Let the actors act until an instant of the world's own clock."""
         while self._heap and self._heap[0][0] <= until:
-            self._next()
-            if self._resting():
+            if self._heap[0][0] > self.seconds and self._resting():
                 self._leap()
+            self._next()
 
     def _next(self) -> None:
         """One step of one actor."""
@@ -936,8 +939,8 @@ class World:
         heapq.heappush(self._heap, (self.seconds + seconds, next(self._order), act))
 
 
-#: What workers declare of their results: few, so that some come out unchanged.
-FINGERPRINTS: Final = (None, "a", "a", "a", "a", "b")
+#: What workers declare of their results: mostly the same, so that much is kept.
+FINGERPRINTS: Final = (None, *["a"] * 8, "b")
 
 
 @contextmanager

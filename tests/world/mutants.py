@@ -91,11 +91,6 @@ MUTANTS = (
         seeds=range(50),
     ),
     Mutant(
-        "a report is not fenced by its owner",
-        Edit("stores.rules:fence_lets_pass", "and fence.owner == standing.owner", ""),
-        seeds=range(400),
-    ),
-    Mutant(
         "a job is written whatever its version",
         Edit(
             "stores.memory:MemoryStore.save_jobs",
@@ -120,11 +115,6 @@ MUTANTS = (
             'deque(["hold", "reopen", "release"])',
             'deque(["reopen", "hold", "release"])',
         ),
-        seeds=range(400),
-    ),
-    Mutant(
-        "the target is reopened before running units are withdrawn",
-        Edit("core.operations:Operations._next_phase", "or operation.canceling", ""),
         seeds=range(400),
     ),
     Mutant(
@@ -228,5 +218,70 @@ MUTANTS = (
         "a job ends by whatever unit of it ends",
         Edit("core.engine:Engine._unit_changed", "job.unit == unit.key", "True"),
         seeds=range(400),
+    ),
+    Mutant(
+        "what has not begun is not held",
+        Edit(
+            "core.plans:to_reopen",
+            "return catalog.consumers(*place) if begun(place) else iter(())",
+            "return filter(begun, catalog.consumers(*place))",
+        ),
+        seeds=range(1000),
+    ),
+    Mutant(
+        "begun is only what the clock says",
+        Edit("core.timetable:Timetable.begun", "job is None or job.version > 0", "False"),
+        seeds=range(1000),
+    ),
+    Mutant(
+        "a job is read that is newer than what is known of the others",
+        Edit(
+            "scheduler.loop:Scheduler._changes",
+            "while self._look(jobs, units):",
+            "if self._look(jobs, units):",
+        ),
+        seeds=range(1000),
+    ),
+    Mutant(
+        "what a request finds written is not believed",
+        Edit(
+            "core.engine:Engine._take",
+            "self._jobs_changed([job for job in event.jobs.values() if not known(job)], now)",
+            "pass",
+        ),
+        seeds=range(1000),
+    ),
+    Mutant(
+        "an attempt that was given back after its start keeps its number",
+        Edit("core.recovery:handed_back", "unit.state is UnitState.IN_PROGRESS", "False"),
+        seeds=range(1000),
+    ),
+    Mutant(
+        "a clock that was set back goes unnoticed",
+        Edit(
+            "core.engine:Engine._clock_set_back",
+            "for name in self.catalog.freeruns:",
+            "return\n    for name in ():",
+        ),
+        seeds=range(1000),
+    ),
+    Mutant(
+        "jobs that are in no ledger yet are forgotten at the start",
+        Edit(
+            "stores.memory:MemoryStore.active_jobs",
+            "self._active_jobs | unfolded",
+            "self._active_jobs",
+        ),
+        seeds=range(1000),
+    ),
+    Mutant(
+        "the feed since the last ledger is not read at the start",
+        Edit("reading:read_loaded", "entries=tuple(entries)", "entries=()"),
+        seeds=range(1000),
+    ),
+    Mutant(
+        "a claim whose answer was lost is not looked for",
+        Edit("worker.protocol:WorkerProtocol._find_claimed", "self._unsure", "False"),
+        seeds=range(1000),
     ),
 )
