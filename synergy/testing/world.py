@@ -59,7 +59,7 @@ DOZE: Final = 2.0
 END_WITHIN: Final = 200.0
 #: Seconds after the faults within which everybody has looked at the clock and at the leases.
 NOTICED: Final = 4 * DOZE
-#: A program that takes so many turns without time passing is stuck.
+#: Who does so much without time passing is stuck.
 TURNS: Final = 20_000
 
 Result = TypeVar("Result")
@@ -219,6 +219,7 @@ class Actor:
             raise Killed
         world = self.world
         self.steps += 1
+        world.hasten()
         drawn = self.chance.random()
         if sore:
             drawn *= SORENESS
@@ -635,10 +636,14 @@ class World:
             self.now += timedelta(seconds=when - self.seconds)
             self.seconds = when
             self._turns = 0
+        self.hasten()
+        act()
+
+    def hasten(self) -> None:
+        """So much is done at one instant only by who does it for ever."""
         self._turns += 1
         if self._turns > TURNS:
-            self._found("L1", "somebody acts for ever")
-        act()
+            self._found("L1", "somebody acts for ever, and no time passes")
 
     def _resting(self) -> bool:
         """Whether there is nothing to do now, so that only time brings something."""
@@ -670,15 +675,16 @@ class World:
         return [*wishes, *filter(None, waits)]
 
     def _nothing_ahead(self) -> bool:
-        return all(wish > self.case.end for wish in self._wishes())
+        at_work = bool(self.store._active_units)
+        return not at_work and all(wish > self.case.end for wish in self._wishes())
 
     def _leap(self) -> bool:
         """Let the time pass until something falls due; False where that is now.
 
         For the wall clocks only, as when all boxes sleep: what is idle has no other use for time.
         """
-        target = min(self._wishes(), default=self.case.end)
-        if not self.now < target <= self.case.end:
+        target = min(self._wishes(), default=self.now)
+        if target <= self.now or (target > self.case.end and not self.store._active_units):
             return False
         if self.recording:
             self.story.append(f"… {target - self.now} pass …")

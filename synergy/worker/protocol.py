@@ -565,7 +565,7 @@ class WorkerProtocol:
         if self._time < self._renewal_due():
             return
         asked = {id(held) for held, _ in self._reporting}
-        held = [each for each in self._holdings() if id(each) not in asked]
+        held = [each for each in self._ours() if id(each) not in asked]
         if not held:
             return
         until = self._now + self._lease
@@ -577,7 +577,11 @@ class WorkerProtocol:
         self._out.append(Renew(renewals))
 
     def _earliest_deadline(self) -> float:
-        return min((held.deadline for held in self._holdings()), default=float("inf"))
+        return min((held.deadline for held in self._ours()), default=float("inf"))
+
+    def _ours(self) -> Iterator[Held]:
+        """What is held and not lost: the rest waits only for its end."""
+        return (held for held in self._holdings() if held.cause is not _LOST)
 
     def _renewal_due(self) -> float:
         """All at one time: when the first of them wants it, or one has progress to show."""

@@ -375,3 +375,16 @@ def test_a_hand_back_is_not_counted_as_an_attempt() -> None:
     table.tell(at.Slow(0))
     table.after(LINGER)
     assert Verdict.HANDED_BACK.value not in table.protocol.counts.ended
+
+
+def test_what_was_lost_in_a_slots_queue_is_not_renewed_again_and_again() -> None:
+    """It cannot be killed before it is known to run: until then its refused lease is let be."""
+    table = Ahead()
+    units = table.pool(3)
+    [renew] = the(at.Renew, table.after(5.0))
+    answers = [renewal.key != units[1].key for renewal in renew.renewals]
+    assert answers.count(False) == 1
+    assert the(at.Renew, table.tell(at.Renewed(answers))) == []
+    assert the(at.Renew, table.after(0.001)) == []
+    [again] = the(at.Renew, table.after(5.0))
+    assert units[1].key not in [renewal.key for renewal in again.renewals]
