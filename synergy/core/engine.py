@@ -49,7 +49,7 @@ from synergy.core.timetable import Timetable
 #: Units of one process that are requested or at work at once, where it sets no limit itself.
 #: Enough for every worker to be busy, few enough for the queue to stay small in a long catch-up.
 DISPATCH_AHEAD = 256
-#: Intervals of one process that stand ready before the calendar is followed further.
+#: Intervals of one process that stand ready before the calendar is followed beyond its limit.
 READY_AHEAD = 1024
 #: A source that could not be measured is measured again after this.
 MEASURE_AGAIN = timedelta(seconds=10)
@@ -66,11 +66,11 @@ class _Line:
     process: Process
     #: Units of it that may be out at once.
     limit: int
-    #: The next interval to consider; None where the span of its tree has ended.
+    #: The next interval of its calendar; None where the span of its tree has ended.
     due: Interval | None
     #: Whether intervals may have fallen due that were not considered yet.
     behind: bool = False
-    #: Intervals that may run, a heap by their start, and their starts.
+    #: Intervals that were woken and may run, a heap by their start, and their starts.
     ready: list[tuple[datetime, Interval]] = field(default_factory=list)
     queued: set[datetime] = field(default_factory=set)
     #: Starts of those whose unit is out.
@@ -352,70 +352,114 @@ class Engine:
             self._look(job, now)
 
     def _look(self, job: Job, now: datetime) -> None:
-        """Look whether it can go a step further, as it stands in the store."""
-        name, interval = job.process, job.interval
-        line = self._lines.get(name)
-        if line is None:
+        """Queue it where it can go a step further, as it stands in the store."""
+        line = self._lines.get(job.process)
+        if line is None or self._judged(line, job, now) is None:
             return
-        process = line.process
-        final = process.due(interval) <= now
+        interval = job.interval
+        if interval.start not in line.queued and interval.start not in line.measuring:
+            line.queued.add(interval.start)
+            heapq.heappush(line.ready, (interval.start, interval))
+            self._stirred.add(job.process)
+
+    def _judged(self, line: _Line, job: Job, now: datetime) -> Ready | Hopeless | None:
+        """Whether a job can go a step further; None where it waits for its unit, for other jobs,
+        which will wake it, or for a time, at which a timer will."""
+        process, interval = line.process, job.interval
+        due = process.due(interval)
+        final = due <= now
         if not final and (line.due is None or interval.start < line.due.start):
-            # Only after the clock was set back: `_follow` will not come by here again.
-            self._timer(process.due(interval), "consider", name, interval)
+            # Only after the clock was set back: the calendar will not come by here again.
+            self._timer(due, "consider", process.name, interval)
         if _has_unit(job):
             if final and job.runs:
                 self._drop_unstarted_provisional(job, now)
-            return
+            return None
         if not final and not process.open_ended:
-            return
+            return None
         verdict = judge(self.timetable, job, now, final=final)
-        if isinstance(verdict, Waiting):
-            reason = verdict.for_[0]
-            if isinstance(reason, Pausing | NotBegun):
-                self._timer(reason.until, "consider", name, interval)
-        elif interval.start not in line.queued and interval.start not in line.measuring:
-            line.queued.add(interval.start)
-            heapq.heappush(line.ready, (interval.start, interval))
-            self._stirred.add(name)
+        if not isinstance(verdict, Waiting):
+            return verdict
+        reason = verdict.for_[0]
+        if isinstance(reason, Pausing | NotBegun):
+            self._timer(reason.until, "consider", process.name, interval)
+        return None
 
     def _move_on(self, now: datetime) -> None:
-        """Consider what has fallen due, and request units for what is ready."""
+        """Request units for what is ready and for what has fallen due."""
         lines = [self._lines[name] for name in self._stirred]
         if len(lines) > 1:  # in the order of the catalog, whatever stirred them
             lines = [line for name, line in self._lines.items() if name in self._stirred]
         for line in lines:
-            if line.behind:
-                self._follow(line, now)
+            if line.process.open_ended:
+                self._close(line, now)
         for line in lines:
             self._dispatch(line, now)
         self._stirred.clear()
 
+    def _close(self, line: _Line, now: datetime) -> None:
+        """Consider what has fallen due even where the limit leaves no room: a provisional unit
+        that nobody has started must give way."""
+        while len(line.ready) < READY_AHEAD and (interval := self._due(line, now)) is not None:
+            self.consider(line.process.name, interval, now)
+            self._pass(line, interval)
+
     def _dispatch(self, line: _Line, now: datetime) -> None:
-        """Request units for what is ready, oldest interval first, as far as the limit allows."""
+        """Request units, oldest interval first, as far as the limit allows."""
         while len(line.out) + len(line.measuring) < line.limit:
-            if not line.ready and line.behind:
-                self._follow(line, now)
-            if not line.ready:
+            interval = self._oldest(line, now)
+            if interval is None:
                 break
-            start, interval = heapq.heappop(line.ready)
-            line.queued.discard(start)
-            key = (line.process.name, start)
+            key = (line.process.name, interval.start)
             if key not in self.operations.frozen and key not in self._writing:
                 self._begin(line, interval, now)
+
+    def _oldest(self, line: _Line, now: datetime) -> Interval | None:
+        """Take the oldest interval that was woken or has fallen due."""
+        due = self._due(line, now)
+        if line.ready and (due is None or line.ready[0][0] <= due.start):
+            start, interval = heapq.heappop(line.ready)
+            line.queued.discard(start)
+            return interval
+        if due is not None:
+            self._pass(line, due)
+        return due
+
+    def _due(self, line: _Line, now: datetime) -> Interval | None:
+        """The next interval of the calendar that has fallen due and of which nothing is known."""
+        if not line.behind:
+            return None
+        process, interval = line.process, line.due
+        while interval is not None and process.due(interval) <= now:
+            gap = self.timetable.ledgers[process.name].gap_from(interval.start)
+            if gap == interval.start:
+                return interval
+            interval = self._come_to(line, process.calendar.starting_at(gap))
+        line.behind = False
+        if interval is not None:
+            self._timer(process.due(interval), "due", process.name)
+        return None
+
+    def _pass(self, line: _Line, interval: Interval) -> None:
+        """Follow the calendar beyond an interval."""
+        self._come_to(line, line.process.calendar.next(interval))
+
+    def _come_to(self, line: _Line, interval: Interval) -> Interval | None:
+        """The calendar has come to an interval, which may lie beyond the span of its tree."""
+        _, end = self.catalog.spans[line.process.name]
+        line.due = interval if end is None or interval.start < end else None
+        return line.due
 
     def _begin(self, line: _Line, interval: Interval, now: datetime) -> None:
         process = line.process
         job = self.timetable.job(process.name, interval)
         if job is None or _has_unit(job):
             return
-        final = process.due(interval) <= now
-        verdict = judge(self.timetable, job, now, final=final)
+        verdict = self._judged(line, job, now)
         if isinstance(verdict, Hopeless):
             self.save(machines.skipped(process.machine, job, now, str(verdict)), job)
-        elif isinstance(verdict, Ready):
-            self._request(line, job, final, now)
-        else:
-            self.consider(process.name, interval, now)
+        elif verdict is not None:
+            self._request(line, job, process.due(interval) <= now, now)
 
     def _request(self, line: _Line, job: Job, final: bool, now: datetime) -> None:
         process = line.process
@@ -684,30 +728,6 @@ class Engine:
         for name, process in self.catalog.processes.items():
             if process.open_ended:
                 self._open(name, max(now - process.lag, self.catalog.spans[name][0]), now)
-
-    def _follow(self, line: _Line, now: datetime) -> None:
-        """Consider the intervals of a process that have fallen due, in order."""
-        process = line.process
-        calendar, ledger = process.calendar, self.timetable.ledgers[process.name]
-        _, end = self.catalog.spans[process.name]
-        interval = line.due
-        while (
-            interval is not None and process.due(interval) <= now and len(line.ready) < READY_AHEAD
-        ):
-            gap = ledger.gap_from(interval.start)
-            if gap == interval.start:
-                self.consider(process.name, interval, now)
-                interval = calendar.next(interval)
-            else:
-                interval = calendar.starting_at(gap)
-            if end is not None and interval.start >= end:
-                interval = None
-        line.due = interval
-        if interval is None:
-            line.behind = False
-        elif process.due(interval) > now:
-            line.behind = False
-            self._timer(process.due(interval), "due", process.name)
 
     # freeruns
 
