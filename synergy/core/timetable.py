@@ -15,7 +15,7 @@ from typing import Any
 from synergy.core.catalog import Catalog, Input
 from synergy.core.intervals import Interval
 from synergy.core.model import FeedEntry, Job, Json, LedgerRecord, Standing
-from synergy.core.states import JobState
+from synergy.core.states import TERMINAL, JobState
 
 #: Index of "nothing known".
 _GAP = 0
@@ -35,7 +35,10 @@ class Ledger:
 
     def at(self, instant: datetime) -> Standing | None:
         """How the interval that starts there stands; None is not (yet, or again) terminal."""
-        place = bisect_right(self._starts, _second(instant)) - 1
+        second, starts = _second(instant), self._starts
+        if not starts or second >= starts[-1]:  # beyond the last run, as nearly always
+            return None
+        place = bisect_right(starts, second) - 1
         return self._standings[self._codes[place]] if place >= 0 else None
 
     def put(self, interval: Interval, standing: Standing | None) -> None:
@@ -43,6 +46,9 @@ class Ledger:
         start, end = _second(interval.start), _second(interval.end)
         code = self._code(standing)
         starts, codes = self._starts, self._codes
+        if starts and start == starts[-1] and code == codes[-2]:  # the last run becomes longer
+            self._starts = _spliced(starts, len(starts) - 1, len(starts), [end])
+            return
         low = bisect_left(starts, start)
         high = bisect_right(starts, end, low)
         before = codes[low - 1] if low else _GAP
@@ -76,7 +82,10 @@ class Ledger:
 
     def gap_from(self, instant: datetime) -> datetime:
         """The first instant, this one or later, of which nothing is known."""
-        place = bisect_right(self._starts, _second(instant)) - 1
+        second, starts = _second(instant), self._starts
+        if not starts or second >= starts[-1]:
+            return instant
+        place = bisect_right(starts, second) - 1
         if place < 0 or self._codes[place] == _GAP:
             return instant
         return _instant(self._starts[self._codes.index(_GAP, place)])  # the last run is a gap
@@ -152,13 +161,13 @@ class Timetable:
         """Take over a stored job."""
         key = (job.process, job.interval.start)
         ledger = self.ledgers.get(job.process)
-        if job.state.terminal and not job.holds:
+        if job.state in TERMINAL and not job.holds:
             self.active.pop(key, None)
             if ledger is not None:
                 ledger.put(job.interval, job.standing)
         else:
-            if ledger is not None and key not in self.active:
-                ledger.put(job.interval, None)
+            if ledger is not None and job.generation > 1 and key not in self.active:
+                ledger.put(job.interval, None)  # it was reopened
             self.active[key] = job
 
     def job(self, process: str, interval: Interval) -> Job | None:
