@@ -142,6 +142,10 @@ class Calendar:
 
     def next(self, interval: Interval) -> Interval:
         """Return the interval that follows, beginning where the given one ends."""
+        cut = self._cut
+        if interval is cut.told and (following := cut.following(interval)) is not None:
+            cut.told = following
+            return following
         since = interval.end - _EPOCH
         return self._around(since.days * _DAY + since.seconds)
 
@@ -270,6 +274,9 @@ class _Cut(Protocol):
     def containing(self, second: int) -> Interval:
         """Return the interval in which the second lies."""
 
+    def following(self, interval: Interval) -> Interval | None:
+        """Return the interval after the given one of this cut, where that takes no search."""
+
     def named(self, label: str) -> list[Interval]:
         """Return the intervals at the time that the label tells: several if it is repeated.
 
@@ -287,7 +294,10 @@ class _ClockCut:
         self._zone = zone
         #: a stretch of constant offset without its ends, and the offset: where no clock is set
         self._calm = 0, 0, 0
+        #: the same in the types of datetime
+        self._calm_time = _EPOCH, _EPOCH, timedelta(0)
         self._size = size
+        self._length = timedelta(0, size)
         self._timespec = timespec
         self._width = len(_WALL_EPOCH.isoformat(timespec=timespec))
 
@@ -296,12 +306,25 @@ class _ClockCut:
         if not start < second < end:
             start, end, offset = _stretch(self._zone, second)
             start, end, offset = self._calm = start + _REACH, end - _REACH, offset
+            self._calm_time = (
+                _instant(max(start, _FIRST)),
+                _instant(min(end, _LAST)),
+                timedelta(0, offset),
+            )
         floor = (second + offset) // self._size * self._size
         if start < second < end:
             return self._interval(floor, floor - offset, floor - offset + self._size)
         runs = self._runs(floor)
         run = next(run for run in runs if run.start <= second < run.end)
         return self._interval(floor, run.start, run.end, run.offset if len(runs) > 1 else None)
+
+    def following(self, interval: Interval) -> Interval | None:
+        first, last, offset = self._calm_time
+        start = interval.end
+        if not first < start < last:
+            return None
+        wall = (start + offset).isoformat("T", self._timespec)
+        return Interval(start, start + self._length, wall[: self._width] + self.suffix)
 
     def named(self, label: str) -> list[Interval]:
         wall = datetime.fromisoformat(label[: self._width])
@@ -333,7 +356,7 @@ class _ClockCut:
         if offset is not None:
             wall = wall.replace(tzinfo=timezone(offset * _SECOND))
         label = wall.isoformat(timespec=self._timespec) + self.suffix
-        return Interval(_EPOCH + timedelta(0, start), _EPOCH + timedelta(0, end), label)
+        return Interval(_instant(start), _instant(end), label)
 
 
 class _DateCut:
@@ -356,6 +379,9 @@ class _DateCut:
             unit += 1
         return self._interval(unit)
 
+    def following(self, interval: Interval) -> Interval | None:
+        return None
+
     def named(self, label: str) -> list[Interval]:
         unit = self._unit(self._read(label.removesuffix(self.suffix)))
         return [self._interval(unit)] if self._begin(unit) < self._begin(unit + 1) else []
@@ -377,8 +403,8 @@ class _DateCut:
 
     def _interval(self, unit: int) -> Interval:
         return Interval(
-            _EPOCH + self._begin(unit) * _SECOND,
-            _EPOCH + self._begin(unit + 1) * _SECOND,
+            _instant(self._begin(unit)),
+            _instant(self._begin(unit + 1)),
             self._write(self._first_day(unit)) + self.suffix,
         )
 
@@ -473,6 +499,10 @@ def _offset(info: ZoneInfo, second: int) -> int:
     offset = (_EPOCH + second * _SECOND).astimezone(info).utcoffset()
     assert offset is not None
     return offset // _SECOND
+
+
+def _instant(second: int) -> datetime:
+    return _EPOCH + timedelta(0, second)
 
 
 @lru_cache(maxsize=1024)
