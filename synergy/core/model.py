@@ -114,19 +114,18 @@ class Job:
     def moved(self, state: JobState, at: datetime, reason: str = "", **changes: Any) -> "Job":
         """The next version of the document, in `state`, its transition embedded."""
         following = _next(self, state, reason, changes)
-        return _with_transition(
-            following,
-            Transition(
-                version=following.version,
-                at=at,
-                before=self.state._value_,
-                after=state._value_,
-                generation=following.generation,
-                attempt=following.attempts,
-                result=following.result,
-                reason=reason,
-            ),
+        made = Transition(
+            version=following.version,
+            at=at,
+            before=self.state._value_,
+            after=state._value_,
+            generation=following.generation,
+            attempt=following.attempts,
+            result=following.result,
+            reason=reason,
         )
+        following.__dict__["transitions"] = (*self.transitions, made)[-TRANSITIONS_KEPT:]
+        return following
 
 
 def job_key(process: str, interval: Interval) -> str:
@@ -209,18 +208,17 @@ class Unit:
     def moved(self, state: UnitState, at: datetime, reason: str = "", **changes: Any) -> "Unit":
         """The next version of the document, in `state`, its transition embedded."""
         following = _next(self, state, reason, changes)
-        return _with_transition(
-            following,
-            Transition(
-                version=following.version,
-                at=at,
-                before=self.state._value_,
-                after=state._value_,
-                generation=following.generation,
-                attempt=following.attempt,
-                reason=reason,
-            ),
+        made = Transition(
+            version=following.version,
+            at=at,
+            before=self.state._value_,
+            after=state._value_,
+            generation=following.generation,
+            attempt=following.attempt,
+            reason=reason,
         )
+        following.__dict__["transitions"] = (*self.transitions, made)[-TRANSITIONS_KEPT:]
+        return following
 
 
 def unit_key(process: str, interval: Interval, generation: int, run: int = 0) -> str:
@@ -297,17 +295,10 @@ def _next(
     """The next version of a document, its transition still missing."""
     assert changes.keys() <= type(document).__dataclass_fields__.keys(), changes.keys()
     following = object.__new__(type(document))
-    fields = following.__dict__
-    fields.update(document.__dict__)
+    following.__dict__ = fields = document.__dict__.copy()
     fields.update(changes)
     fields["state"], fields["version"], fields["reason"] = state, document.version + 1, reason
     return following
-
-
-def _with_transition(document: Document, made: Transition) -> Document:
-    """A document that was just made, its last transition embedded."""
-    document.__dict__["transitions"] = (*document.transitions, made)[-TRANSITIONS_KEPT:]
-    return document
 
 
 @dataclass(frozen=True, slots=True)
