@@ -365,14 +365,17 @@ class Engine:
     def _judged(self, line: _Line, job: Job, now: datetime) -> Ready | Hopeless | None:
         """Whether a job can go a step further; None where it waits for its unit, for other jobs,
         which will wake it, or for a time, at which a timer will."""
+        at_work = _has_unit(job)
+        if at_work and not job.runs:
+            return None
         process, interval = line.process, job.interval
         due = process.due(interval)
         final = due <= now
         if not final and (line.due is None or interval.start < line.due.start):
             # Only after the clock was set back: the calendar will not come by here again.
             self._timer(due, "consider", process.name, interval)
-        if _has_unit(job):
-            if final and job.runs:
+        if at_work:
+            if final:
                 self._drop_unstarted_provisional(job, now)
             return None
         if not final and not process.open_ended:
