@@ -255,12 +255,10 @@ class Play:
         self._requested: list[Unit] = []
         self._working: list[Unit] = []
         engine = Engine(catalog)
-        events = self._answers(engine.handle(loaded, now), now)
+        events = self._answers(engine.handle([loaded], now), now)
         while events:
-            commands = []
             began = time.process_time()
-            for event in events:
-                commands += engine.handle(event, now)
+            commands = engine.handle(events, now)
             self.seconds += time.process_time() - began
             events = self._answers(commands, now)
 
@@ -339,7 +337,7 @@ class History:
         began = time.perf_counter()
         store = open_store(self._url)
         loaded, _ = read_loaded(store, self._catalog)
-        Engine(self._catalog).handle(loaded, self._now)
+        Engine(self._catalog).handle([loaded], self._now)
         taken = time.perf_counter() - began
         store.close()
         return taken

@@ -1,6 +1,6 @@
 """The engine: told what happened, it says what to do.  Pure, synchronous, one thread.
 
-``handle(event, now)`` returns commands; the loop executes each and tells the engine how it went.
+``handle(events, now)`` returns commands; the loop executes each and tells the engine how it went.
 The engine takes a job for changed only when the store took the write: between asking and answer
 the job is *being written*, and what concerns it waits.  A refused write brings the document as it
 stands, which replaces what the engine believed; that is normal, not an error (DESIGN §3.11).
@@ -108,14 +108,18 @@ class Engine:
         start, _ = self.catalog.spans[process.name]
         return _Line(process, limit, process.calendar.starting_at(start))
 
-    def handle(self, event: Event, now: datetime) -> list[Command]:
-        """Take in what happened; returns what to do now, in this order."""
+    def handle(self, events: Iterable[Event], now: datetime) -> list[Command]:
+        """Take in all that happened; returns what to do now, in this order.
+
+        Nothing is requested and no timer fires before the last of the events is known.
+        """
         self._commands = []
         if now != self._now:
             if self._now is not None and now < self._now - SET_BACK:
                 self._clock_set_back(now)
             self._now = now
-        self._take(event, now)
+        for event in events:
+            self._take(event, now)
         if self._timers and self._timers[0][0] <= now:
             self._fire_timers(now)
         if self._stirred:

@@ -255,10 +255,7 @@ class Scheduler:
     def _decide(self, events: Iterable[Event]) -> list[Event]:
         """Let the engine decide all of it, then execute in batches; the answers."""
         now = self._seen = self.setting.clock.now()
-        commands: list[Command] = []
-        for event in events:
-            commands += self.engine.handle(event, now)
-        return self._execute(commands)
+        return self._execute(self.engine.handle(events, now))
 
     # out
 

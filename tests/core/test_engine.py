@@ -48,7 +48,7 @@ def engine(**hour: Any) -> Engine:
 
 
 def told(to: Engine, *events: Event, now: datetime = NOW) -> list[Command]:
-    return [command for event in events for command in to.handle(event, now)]
+    return to.handle(events, now)
 
 
 def saves(commands: Sequence[Command]) -> list[Job]:

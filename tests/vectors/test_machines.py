@@ -188,7 +188,7 @@ def loaded_from(stage: Stage) -> Loaded:
 def told(stage: Stage, engine: Engine, event: Event, now: datetime) -> int:
     """Let an engine go on until it is quiet; how many new units the store took from it."""
     taken = 0
-    commands: list[Command] = engine.handle(event, now)
+    commands: list[Command] = engine.handle([event], now)
     while commands:
         command, *commands = commands
         match command:
@@ -207,5 +207,5 @@ def told(stage: Stage, engine: Engine, event: Event, now: datetime) -> int:
                 answer = SourceMeasured(process=process, interval=interval, low=1, high=9)
             case _:
                 raise AssertionError(command)
-        commands += engine.handle(answer, now)
+        commands += engine.handle([answer], now)
     return taken
