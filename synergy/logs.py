@@ -1,4 +1,4 @@
-"""Logs of programs: one line per decision, in a rotating file or on the terminal.
+"""Logs of programs: a line for each decision, or for many alike; to a rotating file or stderr.
 
 Records carry ``extra={"action": …}`` so that tests and users match on the action, not on prose.
 """

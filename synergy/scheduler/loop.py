@@ -36,7 +36,7 @@ from synergy.core.events import (
     UnitRefused,
     UnitSaved,
 )
-from synergy.core.model import Applied, Job, Lease, LedgerRecord, Transition
+from synergy.core.model import Applied, Job, Lease, LedgerRecord
 from synergy.core.states import UnitState
 from synergy.errors import Unreachable
 from synergy.logs import logger
@@ -60,6 +60,8 @@ BATCH = 2000
 FEED_KEPT = 100_000
 #: Firings of a freerun that are remembered.
 FIRINGS_KEPT = 1000
+#: So many jobs that move alike in one turn share one line of the log.
+MANY = 4
 
 _log = logger("scheduler")
 
@@ -268,10 +270,10 @@ class Scheduler:
             if isinstance(answer, Applied):
                 events.append(JobSaved(write))
                 self._own.add((write.job.key, write.job.version))
-                _tell(write.job.key, write.job.transitions[-1])
             else:
                 events.append(JobRefused(write, answer.current))
                 refused = True
+        _tell([event.write.job for event in events if isinstance(event, JobSaved)])
         if refused:
             # Somebody else decides too: nothing is decided again before all that they did is known,
             # or a parent might start on what they have just reopened (I3).
@@ -328,10 +330,23 @@ class Scheduler:
         self._stored_position = self._position
 
 
-def _tell(key: str, made: Transition) -> None:
-    if made.before != made.after:
-        why = f": {made.reason}" if made.reason else ""
-        _say(logging.INFO, "job", f"{key} {made.before} → {made.after}{why}")
+def _tell(jobs: Iterable[Job]) -> None:
+    """A line for each job that has moved; one for all of a process that have moved alike."""
+    alike: dict[tuple[str, str, str, str], list[Job]] = {}
+    for job in jobs:
+        made = job.transitions[-1]
+        if made.before != made.after:
+            move = (job.process, made.before, made.after, made.reason)
+            alike.setdefault(move, []).append(job)
+    for (process, before, after, reason), moved in alike.items():
+        what = f"{before} → {after}" + (f": {reason}" if reason else "")
+        if len(moved) < MANY:
+            for job in moved:
+                _say(logging.INFO, "job", f"{job.key} {what}")
+        else:
+            moved.sort(key=lambda job: job.interval.start)
+            first, last = moved[0].interval.label, moved[-1].interval.label
+            _say(logging.INFO, "jobs", f"{process} {first} … {last}, {len(moved)} jobs: {what}")
 
 
 def _say(level: int, action: str, text: str) -> None:
