@@ -8,6 +8,7 @@ the caller reads back what stands (protocol D1).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
@@ -52,6 +53,16 @@ class Store(Protocol):
 
     def checkpoint(self) -> None:
         """Tidy up what only one program may; the leading scheduler calls it now and then."""
+        ...
+
+    def together(self) -> AbstractContextManager[None]:
+        """Within this block, calls of this thread may share what each of them costs.
+
+        A saving and no promise: others may see each effect at once, or all at the end.  Nobody is
+        to be told of an effect before the block has ended; when anything in it raises, or its end
+        raises `Unreachable`, then the outcome of all of its calls is unknown, also of those that
+        were answered.
+        """
         ...
 
     # jobs

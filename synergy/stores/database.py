@@ -86,25 +86,33 @@ class Database:
         """One transaction: durable when the block ends well, without effect when it raises.
 
         Not `durable`, it does not wait for the disk: for what may be undone by a power loss, as
-        long as it is there whenever a later write is.
+        long as it is there whenever a later write is.  Within `together` it is a part of that one.
         """
         with told_plainly(self.path):
             session = self._session()
-            connection = session.connection
+            if session.shared is None:
+                with session.transaction(durable):
+                    yield session.connection
+            else:
+                with session.shared.part():
+                    yield session.connection
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Make one durable transaction of all those in this block, from the first of them on.
+
+        Without effect when the block raises, or when one of them did.
+        """
+        with told_plainly(self.path):
+            session = self._session()
+            if session.shared is not None:
+                yield  # a part of what is shared already
+                return
             with contextlib.ExitStack() as stack:
-                stack.enter_context(session.turn())
-                if not durable:
-                    connection.execute("PRAGMA synchronous = NORMAL")
-                    stack.callback(connection.execute, "PRAGMA synchronous = FULL")
-                connection.execute("BEGIN IMMEDIATE")
-                try:
-                    yield connection
-                    connection.execute("COMMIT")
-                finally:
-                    if connection.in_transaction:
-                        # SQLite has rolled back some failures itself, a full disk for one.
-                        with contextlib.suppress(sqlite3.Error):
-                            connection.execute("ROLLBACK")
+                session.shared = _Shared(session, stack)
+                stack.callback(setattr, session, "shared", None)
+                yield
+                session.shared.check()
 
     def checkpoint(self, *, truncate: bool = False) -> bool:
         """Move the log into the file; True when nothing of it is left over.
@@ -174,6 +182,8 @@ class _Session:
     def __init__(self, path: Path) -> None:
         self.thread = threading.current_thread()
         self.path = path
+        #: What `Database.together` has begun.
+        self.shared: _Shared | None = None
         self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             self.connection = sqlite3.connect(
@@ -189,6 +199,25 @@ class _Session:
         except BaseException:
             os.close(self._lock)
             raise
+
+    @contextlib.contextmanager
+    def transaction(self, durable: bool) -> Iterator[None]:
+        """Commit when the block ends well, else roll back."""
+        connection = self.connection
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self.turn())
+            if not durable:
+                connection.execute("PRAGMA synchronous = NORMAL")
+                stack.callback(connection.execute, "PRAGMA synchronous = FULL")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    # SQLite has rolled back some failures itself, a full disk for one.
+                    with contextlib.suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
@@ -224,6 +253,33 @@ class _Session:
                 stack.enter_context(self.turn())
             with contextlib.suppress(sqlite3.Error):
                 self.connection.close()
+
+
+class _Shared:
+    """A transaction that others are parts of; it begins with the first one."""
+
+    def __init__(self, session: _Session, stack: contextlib.ExitStack) -> None:
+        self._session = session
+        self._stack = stack
+        self._begun = self._broken = False
+
+    @contextlib.contextmanager
+    def part(self) -> Iterator[None]:
+        """Where one part fails, the whole does, though the failure be caught."""
+        self.check()
+        if not self._begun:
+            self._stack.enter_context(self._session.transaction(durable=True))
+            self._begun = True
+        try:
+            yield
+        except BaseException:
+            self._broken = True
+            raise
+
+    def check(self) -> None:
+        """`Unreachable` when a part has failed."""
+        if self._broken:
+            raise Unreachable(f"the store {self._session.path} could not take all that it was told")
 
 
 def open_database(

@@ -7,6 +7,7 @@ active, requested or not folded is found without looking at what is over.
 import threading
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
@@ -78,6 +79,10 @@ class MemoryStore:
 
     def checkpoint(self) -> None:
         """Nothing to tidy up."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Nothing to share."""
+        return nullcontext()
 
     # jobs
 

@@ -13,6 +13,7 @@ feed; when that was pruned, it has those that are left.
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,10 @@ class SQLiteStore:
         left because somebody reads just now is moved the next time.
         """
         self._database.checkpoint(truncate=idle)
+
+    def together(self) -> AbstractContextManager[None]:
+        """One transaction, which begins with the first write: one wait for the disk in all."""
+        return self._database.together()
 
     def check(self) -> list[str]:
         """What is wrong with the file, empty when it is sound; reads all of it, so on demand."""

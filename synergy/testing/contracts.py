@@ -15,6 +15,7 @@ Each call of `open_another` gives a handle on the same store, empty at first.  W
 do by its nature is said by an attribute of the class, and those cases are left out for it.
 """
 
+import contextlib
 import json
 import os
 import random
@@ -1207,6 +1208,59 @@ class StoreContract:
                 lambda number: store.take_lease("scheduler", f"{number}", NOW, LEASE_END), range(64)
             )
             assert len(set(leases)) == 1
+
+    # calls together
+
+    def test_calls_together_are_answered_as_by_themselves(self, store: Store) -> None:
+        with store.together():
+            job = put_job(store, a_job().moved(JobState.IN_PROGRESS, NOW, unit=a_unit().key))
+            unit = put_unit(store, a_unit())
+            assert store.save_jobs([JobWrite(a_job().moved(JobState.FAILED, NOW), 0)]) == [
+                Refused(job)
+            ]
+            assert store.read_units([unit.key]) == {unit.key: unit}
+            (mine,) = store.claim(a_claim())
+            assert store.claim(a_claim(owner="another")) == []
+            assert store.renew([Renewal(mine.key, 1, "worker-1", LEASE_END)]) == [True]
+            assert len(fold_all(store)) == 3
+
+    def test_what_was_done_together_is_there_for_others_after_the_block(
+        self, store: Store, open_another: OpenAnother
+    ) -> None:
+        other = open_another()
+        with store.together():
+            job = a_stored_job(store)
+            with store.together():
+                unit = put_unit(store, a_unit())
+        assert other.read_jobs([job.key]) == {job.key: job}
+        assert other.read_units([unit.key]) == {unit.key: unit}
+
+    def test_after_a_block_that_raised_every_write_is_there_or_not_and_work_goes_on(
+        self, store: Store, open_another: OpenAnother
+    ) -> None:
+        other = open_another()
+        with contextlib.suppress(RuntimeError), store.together():
+            job = a_stored_job(store)
+            unit = put_unit(store, a_unit())
+            raise RuntimeError
+        standing = other.read_jobs([job.key])
+        assert standing in ({}, {job.key: job})
+        following = job.moved(JobState.PROCESSED, NOW)
+        (answer,) = store.save_jobs([JobWrite(following, job.version if standing else 0)])
+        assert answer == APPLIED
+        assert other.read_jobs([job.key])[job.key].state is JobState.PROCESSED
+        assert other.read_units([unit.key]) in ({}, {unit.key: unit})
+
+    def test_a_block_may_be_empty_or_only_read(self, store: Store) -> None:
+        with store.together():
+            pass
+        with store.together():
+            assert store.active_jobs() == []
+
+    def test_threads_do_not_share_a_block(self, store: Store) -> None:
+        with ThreadPoolExecutor(1) as aside, store.together():
+            assert aside.submit(put_unit, store, a_unit()).result() == a_unit()
+            assert store.read_units([a_unit().key]) == {a_unit().key: a_unit()}
 
     # the store itself
 

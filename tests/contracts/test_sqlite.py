@@ -819,3 +819,74 @@ def test_no_operation_costs_history(store: SQLiteStore) -> None:
     fold_all(store, 100_000)
     after = steps()
     assert {name: after[name] for name in after if after[name] > before[name] + 10} == {}
+
+
+# one transaction for several calls
+
+
+def test_what_is_written_together_is_seen_at_once(store: SQLiteStore, path: Path) -> None:
+    with contextlib.closing(open_sqlite(path)) as other:
+        with store.together():
+            job, unit = (
+                a_stored_job(store),
+                put_unit(store, a_unit()),
+            )
+            assert store.read_jobs([job.key]) == {job.key: job}
+            assert (other.read_jobs([job.key]), other.read_units([unit.key])) == ({}, {})
+        assert other.read_jobs([job.key]) == {job.key: job}
+        assert other.read_units([unit.key]) == {unit.key: unit}
+
+
+def test_who_has_only_looked_keeps_nobody_from_writing(store: SQLiteStore, path: Path) -> None:
+    with contextlib.closing(open_sqlite(path)) as other, store.together():
+        assert store.active_jobs() == []
+        job = a_stored_job(other)
+        assert store.read_jobs([job.key]) == {job.key: job}
+        put_unit(store, a_unit())
+
+
+def test_a_block_that_raises_leaves_nothing(store: SQLiteStore) -> None:
+    with contextlib.suppress(RuntimeError), store.together():
+        job, unit = a_stored_job(store), put_unit(store, a_unit())
+        fold_all(store)
+        raise RuntimeError
+    assert (store.read_jobs([job.key]), store.read_units([unit.key])) == ({}, {})
+    assert (fold_all(store), store.feed(0, 10)) == ([], [])
+
+
+def test_a_part_that_fails_undoes_the_others_even_where_its_failure_is_caught(
+    store: SQLiteStore,
+) -> None:
+    circle: list[Any] = []
+    circle.append(circle)
+    broken = LedgerRecord("site", 1, {"runs": circle})
+
+    def write_together() -> None:
+        with store.together():
+            put_unit(store, a_unit())
+            with pytest.raises(RecursionError):
+                store.save_ledgers([broken])
+            with pytest.raises(Unreachable):
+                put_unit(store, a_unit(1))
+
+    with pytest.raises(Unreachable, match="could not take all"):
+        write_together()
+    assert store.active_units() == []
+    put_unit(store, a_unit())
+
+
+def test_a_disk_that_is_full_at_the_end_of_a_block_undoes_all_of_it(store: SQLiteStore) -> None:
+    connection = store._database._session().connection
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+
+    def write_together() -> None:
+        with store.together():
+            for number in range(1000):
+                put_unit(store, a_unit(number))
+
+    with pytest.raises(Unreachable, match="disk is full"):
+        write_together()
+    connection.execute("PRAGMA max_page_count = 1000000")
+    assert store.active_units() == []
+    put_unit(store, a_unit())
