@@ -2,7 +2,8 @@
 
 One turn of the loop (`Scheduler.once`) takes everything that is there, lets the engine decide all
 of it, writes in batches, and answers each command with `Saved` or `Refused` until there is nothing
-more to say.  Then it sleeps until somebody rings, or the engine wants to be woken.
+more to say.  All these writes may share one wait for the disk; so the others are rung, and the log
+told, when that is over.  Then it sleeps until somebody rings, or the engine wants to be woken.
 
 A store that cannot be written leaves writes behind whose outcome is unknown.  The loop does not
 guess: it throws the engine away and builds a new one from what stands in the store (protocol D1),
@@ -36,7 +37,7 @@ from synergy.core.events import (
     UnitRefused,
     UnitSaved,
 )
-from synergy.core.model import Applied, Job, Lease, LedgerRecord
+from synergy.core.model import Applied, Job, Lease, LedgerRecord, Request
 from synergy.core.states import UnitState
 from synergy.errors import Unreachable
 from synergy.logs import logger
@@ -94,6 +95,11 @@ class Scheduler:
         self._requests: set[str] = set()
         #: Own writes of jobs that the feed has not shown yet: key and version.
         self._own: set[tuple[str, int]] = set()
+        #: What is to be told when it is written for certain: jobs and answered requests for the
+        #: log, and who is to be rung.
+        self._moved: list[Job] = []
+        self._obeyed: list[Request] = []
+        self._to_ring: set[str] = set()
         #: The time that the engine was told last.
         self._seen: datetime | None = None
         #: Another's lease as it was last seen, and since when it is like that (monotonic).
@@ -136,9 +142,9 @@ class Scheduler:
             events = [TimePassed()]
         worked = bool(events)
         while events:
-            events = self._decide(events)
-            if everything and not events and not self._renewal_is_due():
-                events = self._events(self.setting.clock.now())
+            self._follow_up(events)
+            more = everything and not self._renewal_is_due()
+            events = self._events(self.setting.clock.now()) if more else []
         self._tidy(now)
         return worked
 
@@ -151,10 +157,11 @@ class Scheduler:
         self._stored_position = self._position
         self._requests = {request.id for request in loaded.requests}
         self._own.clear()
+        self._moved.clear()
+        self._obeyed.clear()
+        self._to_ring.clear()
         self.engine = Engine(setting.catalog)
-        events: list[Event] = [loaded]
-        while events:
-            events = self._decide(events)
+        self._follow_up([loaded])
 
     def close(self) -> None:
         """Store the ledgers and hand over the lease; what cannot be stored is not needed."""
@@ -254,6 +261,13 @@ class Scheduler:
                     others = True
         return others
 
+    def _follow_up(self, events: list[Event]) -> None:
+        """Decide and write until nothing follows any more; then tell the others."""
+        with self.setting.store.together():
+            while events:
+                events = self._decide(events)
+        self._tell()
+
     def _decide(self, events: Iterable[Event]) -> list[Event]:
         """Let the engine decide all of it, then execute in batches; the answers."""
         now = self._seen = self.setting.clock.now()
@@ -270,37 +284,46 @@ class Scheduler:
             if isinstance(answer, Applied):
                 events.append(JobSaved(write))
                 self._own.add((write.job.key, write.job.version))
+                self._moved.append(write.job)
             else:
                 events.append(JobRefused(write, answer.current))
                 refused = True
-        _tell([event.write.job for event in events if isinstance(event, JobSaved)])
         if refused:
             # Somebody else decides too: nothing is decided again before all that they did is known,
             # or a parent might start on what they have just reopened (I3).
             events = self._changes() + events
         units = [command.write for command in commands if isinstance(command, SaveUnit)]
-        requested = False
         for asked, said in zip(units, store.save_units(units) if units else (), strict=True):
             if isinstance(said, Applied):
                 events.append(UnitSaved(asked))
-                requested |= asked.unit.state is UnitState.REQUESTED
+                if asked.unit.state is UnitState.REQUESTED:
+                    self._to_ring.add("worker")
             else:
                 events.append(UnitRefused(asked, said.current))
-        if requested:
-            self.setting.bell.ring("worker")
         for command in commands:
             match command:
                 case ReadJobs(request_id, keys):
                     events.append(JobsRead(request_id, store.read_jobs(keys)))
                 case AnswerRequest(request):
                     store.answer_request(request)
-                    self.setting.bell.ring("operator")
-                    _say(logging.INFO, request.action, f"request {request.id} {request.state}")
+                    self._obeyed.append(request)
+                    self._to_ring.add("operator")
                 case MeasureSource():
                     self.setting.sources.ask(command)
                 case _:
                     pass
         return events
+
+    def _tell(self) -> None:
+        """What was written for certain."""
+        for role in sorted(self._to_ring, reverse=True):  # the workers first
+            self.setting.bell.ring(role)
+        _say_moved(self._moved)
+        for request in self._obeyed:
+            _say(logging.INFO, request.action, f"request {request.id} {request.state}")
+        self._moved.clear()
+        self._obeyed.clear()
+        self._to_ring.clear()
 
     def _tidy(self, now: datetime) -> None:
         if self._tidy_at is None:
@@ -330,7 +353,7 @@ class Scheduler:
         self._stored_position = self._position
 
 
-def _tell(jobs: Iterable[Job]) -> None:
+def _say_moved(jobs: Iterable[Job]) -> None:
     """A line for each job that has moved; one for all of a process that have moved alike."""
     alike: dict[tuple[str, str, str, str], list[Job]] = {}
     for job in jobs:

@@ -16,6 +16,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -206,10 +207,10 @@ class Actor:
         self.world.wake(self, seconds)
         self.world.hub.switch()
 
-    def boundary(self, what: str, *, after: bool, sore: bool = False) -> None:
+    def boundary(self, what: str, *, after: bool, sore: bool = False, alone: bool = False) -> None:
         """Here the program talks to the world: anything may happen now.
 
-        At a `sore` point it happens more often.
+        At a `sore` point it happens more often; while it is `alone`, nobody else comes in between.
 
         Raises:
             Killed: it dies here.
@@ -225,6 +226,8 @@ class Actor:
             drawn *= SORENESS
         dice = world.dice
         if drawn >= dice.jump:
+            return
+        if alone and drawn < dice.pause:
             return
         if drawn < dice.switch:
             if world.faulty:
@@ -269,7 +272,11 @@ SKEWS: Final = tuple(
 
 
 class Wire:
-    """An actor's connection to the store: every call may be late, fail, or be its last."""
+    """An actor's connection to the store: every call may be late, fail, or be its last.
+
+    In some worlds calls that are made together are one transaction, in the others each is by
+    itself: stores may do either.
+    """
 
     url = "world://"
 
@@ -277,18 +284,43 @@ class Wire:
         self._actor = actor
         self._store = actor.world.store
         self._author = actor.id if isinstance(actor, WorkerActor) else None
+        #: Whether it is within a transaction, in which nobody else reaches the store.
+        self._alone = False
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._store, name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            self._actor.boundary(name, after=False)
+            self._boundary(name, after=False)
             answer = method(*args, **kwargs)
-            self._actor.boundary(name, after=True)
+            self._boundary(name, after=True)
             return answer
 
         setattr(self, name, call)
         return call
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """All of it or nothing, where the world has transactions."""
+        if not self._actor.world.transactions:
+            yield
+            return
+        self._boundary("begin", after=False)
+        before = _contents(self._store)
+        self._alone = True
+        try:
+            yield
+            self._boundary("commit", after=False)
+        except BaseException:
+            vars(self._store).update(before)
+            self._actor.world.tell(self._actor, "what it wrote together is undone")
+            raise
+        finally:
+            self._alone = False
+        self._boundary("commit", after=True)
+
+    def _boundary(self, what: str, *, after: bool, sore: bool = False) -> None:
+        self._actor.boundary(what, after=after, sore=sore, alone=self._alone)
 
     def save_jobs(self, writes: Sequence[JobWrite]) -> list[Applied | Refused[Job]]:
         """Others act between any two writes of a batch: it is no transaction."""
@@ -300,11 +332,11 @@ class Wire:
 
     def claim(self, claim: Claim) -> list[Unit]:
         """Units are claimed one by one too."""
-        self._actor.boundary("claim", after=False)
+        self._boundary("claim", after=False)
         units = self._store.claim(claim)
         for unit in units:
             self._actor.world.tell(self._actor, f"claims {unit.key}!{unit.attempt} {unit.state}")
-        self._actor.boundary("claim", after=True)
+        self._boundary("claim", after=True)
         return units
 
     def take_lease(self, name: str, owner: str, now: datetime, until: datetime) -> Lease:
@@ -322,15 +354,35 @@ class Wire:
     def _write(self, what: str, method: Callable[[Any], list[Result]], write: Any) -> Result:
         # Between the writes of a request the order matters most.
         sore = isinstance(write, JobWrite) and bool(write.job.holds)
-        self._actor.boundary(what, after=False, sore=sore)
+        self._boundary(what, after=False, sore=sore)
         self._store.author = self._author
         try:
             (answer,) = method((write,))
         finally:
             self._store.author = None
         self._actor.world.tell_write(self._actor, write, answer)
-        self._actor.boundary(what, after=True, sore=sore)
+        self._boundary(what, after=True, sore=sore)
         return answer
+
+
+def _contents(store: CheckedStore) -> dict[str, Any]:
+    """A copy of all that writes change."""
+    return {
+        name: _copied(value)
+        for name, value in vars(store).items()
+        if isinstance(value, dict | list | set | int)
+    }
+
+
+def _copied(value: Any) -> Any:
+    """With the collections in it, as far as they change."""
+    if isinstance(value, dict):
+        copied = copy(value)
+        for key, item in value.items():
+            if isinstance(item, list | set):
+                copied[key] = copy(item)
+        return copied
+    return copy(value)
 
 
 class SchedulerActor(Actor):
@@ -438,10 +490,13 @@ class WorkerActor(Actor):
                 events.append(at.Stop())
             actions = protocol.handle(events, self.now(), self.monotonic())
             events = []
+            questions = [action for action in actions if isinstance(action, at.Question)]
             for action in actions:
-                if isinstance(action, at.Exit):
-                    return
-                self._do(store, action, slots, events)
+                self._do(action, slots, events)
+            if questions:
+                events += self._ask(store, questions)
+            if any(isinstance(action, at.Exit) for action in actions):
+                return
             if not events:
                 wake = min([protocol.wake_at(), *(slot.wake_at for slot in slots)])
                 self._nap(wake - self.monotonic(), bool(protocol.held))
@@ -497,9 +552,7 @@ class WorkerActor(Actor):
         if slot.queue:
             self.world.begins(self, slot.queue[0].unit)
 
-    def _do(
-        self, store: Wire, action: at.Action, slots: list[_Slot], events: list[at.Event]
-    ) -> None:
+    def _do(self, action: at.Action, slots: list[_Slot], events: list[at.Event]) -> None:
         match action:
             case at.StartSlot(slot):
                 events.append(at.SlotReady(slot))
@@ -514,18 +567,21 @@ class WorkerActor(Actor):
                 events.append(at.SlotGone(slot, "killed"))
             case at.Ring(role):
                 self.ring(role)
-            case at.Say():
-                pass
             case _:
-                try:
-                    events.append(self._ask(store, action))
-                    self.unsure = False
-                except Unreachable as error:
-                    events.append(at.Unanswered(action, str(error)))
-                    self.unsure = True
+                pass
 
-    def _ask(self, store: Wire, action: at.Action) -> at.Event:
-        match action:
+    def _ask(self, store: Wire, questions: Sequence[at.Question]) -> list[at.Event]:
+        try:
+            with store.together():
+                answers = [self._answer(store, question) for question in questions]
+            self.unsure = False
+            return answers
+        except Unreachable as error:
+            self.unsure = True
+            return [at.Unanswered(question, str(error)) for question in questions]
+
+    def _answer(self, store: Wire, question: at.Question) -> at.Event:
+        match question:
             case at.ClaimUnits(claim):
                 return at.Claimed(store.claim(claim))
             case at.FindClaimed(owner):
@@ -536,7 +592,6 @@ class WorkerActor(Actor):
                 return at.Renewed(store.renew(renewals))
             case at.Report(writes):
                 return at.Reported(store.save_units(writes))
-        raise TypeError(action)
 
 
 class World:
@@ -551,6 +606,8 @@ class World:
         self.now = case.begin
         self.seconds = 0.0
         self.dice = Dice.of(case)
+        #: Whether what is written together is one transaction.
+        self.transactions = Random(f"{case.seed}/store").random() < 0.5
         #: Whether faults happen still.
         self.faulty = True
         #: Whether everything is being taken down.

@@ -114,7 +114,7 @@ class Reported:
 class Unanswered:
     """The store did not answer the action: whether it was done is not known."""
 
-    action: "Action"
+    action: "Question"
     reason: str
 
 
@@ -220,16 +220,8 @@ class Exit:
     code: int
 
 
-Action = (
-    StartSlot
-    | Run
-    | Kill
-    | ClaimUnits
-    | FindClaimed
-    | LookAhead
-    | Renew
-    | Report
-    | Ring
-    | Say
-    | Exit
-)
+#: What the store is asked for: each is answered by an event, or by `Unanswered`.
+Question = ClaimUnits | FindClaimed | LookAhead | Renew | Report
+#: What is just done.
+Deed = StartSlot | Run | Kill | Ring | Say | Exit
+Action = Question | Deed

@@ -27,7 +27,7 @@ from synergy.ports import Bell, Clock, Listener, Store
 from synergy.worker import messages as at
 from synergy.worker.calls import environment_of
 from synergy.worker.children import Child, Command, Garbled, SlotProcess
-from synergy.worker.messages import Action, Event
+from synergy.worker.messages import Deed, Event, Question
 from synergy.worker.outcomes import Outcome, exit_reason, failed, of_answer, of_exit, progress_of
 from synergy.worker.protocol import PROGRESS_PACE, WorkerProtocol
 from synergy.worker.wire import SLOW_AFTER, leave_to_message, units_to_message
@@ -157,8 +157,15 @@ class Shell:
     def once(self) -> None:
         """Tell the protocol what has happened and do what it says; then wait for something new."""
         events, self._events = self._events, []
-        for action in self._protocol.handle(events, self._clock.now(), self._clock.monotonic()):
-            self._do(action)
+        actions = self._protocol.handle(events, self._clock.now(), self._clock.monotonic())
+        questions = []
+        for action in actions:
+            if isinstance(action, at.Question):
+                questions.append(action)
+            else:
+                self._do(action)
+        if questions:
+            self._events += self._ask(questions)
         if self._code is None and not self._events:
             self._wait()
 
@@ -222,7 +229,7 @@ class Shell:
 
     # actions
 
-    def _do(self, action: Action) -> None:
+    def _do(self, action: Deed) -> None:
         match action:
             case at.StartSlot(slot):
                 self._start_slot(self._slots[slot])
@@ -236,27 +243,28 @@ class Shell:
                 self._say(action)
             case at.Exit(code):
                 self._code = code
-            case _:
-                self._events.append(self._ask(action))
 
-    def _ask(self, action: Action) -> Event:
-        """Have the store do it."""
+    def _ask(self, questions: Sequence[Question]) -> list[Event]:
+        """Have the store do it all together; what it answers."""
         try:
-            match action:
-                case at.ClaimUnits(claim):
-                    return at.Claimed(self._store.claim(claim))
-                case at.FindClaimed(owner):
-                    units = self._store.active_units()
-                    return at.Claimed([unit for unit in units if unit.owner == owner])
-                case at.LookAhead():
-                    return at.NextDue(self._store.next_claimable())
-                case at.Renew(renewals):
-                    return at.Renewed(self._store.renew(renewals))
-                case at.Report(writes):
-                    return at.Reported(self._store.save_units(writes))
+            with self._store.together():
+                return [self._answer_to(question) for question in questions]
         except Unreachable as error:
-            return at.Unanswered(action, str(error))
-        raise TypeError(f"not an action of the worker protocol: {action!r}")
+            return [at.Unanswered(question, str(error)) for question in questions]
+
+    def _answer_to(self, question: Question) -> Event:
+        match question:
+            case at.ClaimUnits(claim):
+                return at.Claimed(self._store.claim(claim))
+            case at.FindClaimed(owner):
+                units = self._store.active_units()
+                return at.Claimed([unit for unit in units if unit.owner == owner])
+            case at.LookAhead():
+                return at.NextDue(self._store.next_claimable())
+            case at.Renew(renewals):
+                return at.Renewed(self._store.renew(renewals))
+            case at.Report(writes):
+                return at.Reported(self._store.save_units(writes))
 
     def _say(self, said: at.Say) -> None:
         text = f"{said.key} {said.text}" if said.key else said.text

@@ -1,6 +1,8 @@
 """A scheduler that dies after any single write, and another that takes over: the same end."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +12,7 @@ from synergy.core.context import Context, daily, freerun, hourly, monthly, previ
 from synergy.core.model import Applied, Job, JobWrite, Refused, Request, Unit, UnitWrite
 from synergy.errors import Unreachable
 from synergy.reading import Reading
+from synergy.stores.bell import MemoryBell
 from synergy.stores.memory import MemoryStore
 from synergy.testing.stage import Stage, fails, finds_nothing, processes, processes_with
 
@@ -258,3 +261,39 @@ def test_the_end_is_the_same_wherever_the_scheduler_died(name: str, after: bool)
         check(stage)
         assert ends(stage) == wanted, f"died {'after' if after else 'before'} write {number}"
         assert starts(stage) == started, f"write {number}"
+
+
+class UncertainStore(MemoryStore):
+    """Its blocks end with what `at_end` does."""
+
+    at_end: Callable[[], None] = staticmethod(lambda: None)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        yield
+        self.at_end()
+
+
+def test_nobody_is_told_before_it_is_certain_that_all_is_written(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "synergy.scheduler")
+    store, bell = UncertainStore(), MemoryBell()
+    stage = Stage(context(), at="2026-11-18T12:00Z", store=store, bell=bell)
+    with contextlib.closing(bell.listen("worker")) as workers:
+        caplog.clear()
+
+        def fail() -> None:
+            assert store.active_units()
+            raise Unreachable("the answer to all of it was lost")
+
+        store.at_end = fail
+        stage.clock.set(stage.clock.now() + timedelta(hours=12))
+        with pytest.raises(Unreachable):
+            stage.settle()
+        assert not workers.wait(0)
+        assert not caplog.records
+        store.at_end = lambda: None
+        stage.restart()
+        to_the_end(stage)
+        assert workers.wait(0)

@@ -34,6 +34,15 @@ class Failing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Its end may fail, too: then what was answered within says nothing."""
+        with self._store.together():
+            yield
+        if self.failures.get("together", 0) > 0:
+            self.failures["together"] -= 1
+            raise Unreachable("the disk is full")
+
     def claim(self, claim: Claim) -> list[Unit]:
         return self._call("claim", claim)
 
@@ -99,7 +108,7 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
 
 
 @pytest.mark.parametrize("too_late", [False, True])
-@pytest.mark.parametrize("method", ["claim", "save_units"])
+@pytest.mark.parametrize("method", ["claim", "save_units", "together"])
 def test_a_store_that_did_not_answer_costs_time_and_no_attempt(
     desk: Desk, method: str, too_late: bool
 ) -> None:
