@@ -102,8 +102,12 @@ class Store(Protocol):
         """
         ...
 
-    def read_units(self, keys: Iterable[str]) -> dict[str, Unit]:
-        """The stored units among these keys."""
+    def read_units(self, keys: Iterable[str], *, history: bool = True) -> dict[str, Unit]:
+        """The stored units among these keys.
+
+        Without `history`, their transitions may be missing, which costs less; when such a unit is
+        written again, the stored ones stay.
+        """
         ...
 
     def active_units(self) -> list[Unit]:

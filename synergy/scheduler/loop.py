@@ -240,7 +240,7 @@ class Scheduler:
         while self._look(jobs, units):
             read = self.setting.store.read_jobs(jobs)
         events: list[Event] = [JobsChanged(tuple(read.values()))] if read else []
-        found = self.setting.store.read_units(units) if units else {}
+        found = self.setting.store.read_units(units, history=False) if units else {}
         return events + [UnitChanged(unit) for unit in found.values()]
 
     def _look(self, jobs: dict[str, None], units: dict[str, None]) -> bool:
@@ -248,8 +248,8 @@ class Scheduler:
         store = self.setting.store
         while store.fold(BATCH):
             pass
-        others = False
-        while changes := store.changes(self._position, BATCH):
+        others, changes = False, store.changes(self._position, BATCH)
+        while changes:
             self._position = changes[-1][0]
             for _, kind, key, version in changes:
                 if kind == "unit":
@@ -259,6 +259,7 @@ class Scheduler:
                 else:
                     jobs[key] = None
                     others = True
+            changes = store.changes(self._position, BATCH) if len(changes) == BATCH else []
         return others
 
     def _follow_up(self, events: list[Event]) -> None:

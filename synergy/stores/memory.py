@@ -176,8 +176,8 @@ class MemoryStore:
                     answers.append(Refused(current))
         return answers
 
-    def read_units(self, keys: Iterable[str]) -> dict[str, Unit]:
-        """Those that are stored."""
+    def read_units(self, keys: Iterable[str], *, history: bool = True) -> dict[str, Unit]:
+        """Those that are stored, always with their history, which is there."""
         with self._lock:
             return {key: self._units[key] for key in keys if key in self._units}
 

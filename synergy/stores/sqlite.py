@@ -296,9 +296,11 @@ class SQLiteStore:
             feed.write()
         return answers
 
-    def read_units(self, keys: Iterable[str]) -> dict[str, Unit]:
+    def read_units(self, keys: Iterable[str], *, history: bool = True) -> dict[str, Unit]:
         """Those that are stored."""
-        return {unit.key: unit for unit in self._units(_UNITS_AMONG, (to_text(list(keys)),))}
+        among = (to_text(list(keys)),)
+        units = self._units(_UNITS_AMONG, among, history=history)
+        return {unit.key: unit for unit in units}
 
     def active_units(self) -> list[Unit]:
         """By start and key."""
@@ -355,9 +357,12 @@ class SQLiteStore:
                 for renewal in renewals
             ]
 
-    def _units(self, query: str, parameters: Row) -> list[Unit]:
+    def _units(self, query: str, parameters: Row, *, history: bool = True) -> list[Unit]:
         with self._database.reading() as connection:
-            return _units_of(connection, connection.execute(query, parameters).fetchall())
+            rows = connection.execute(query, parameters).fetchall()
+            return (
+                _units_of(connection, rows) if history else [unit_from_row(row, ()) for row in rows]
+            )
 
     # the feed
 

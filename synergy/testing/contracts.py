@@ -584,6 +584,16 @@ class StoreContract:
         states = [unit.state for unit in store.active_units()]
         assert sorted(states) == ["claimed", "in_progress", "requested"]
 
+    def test_a_unit_read_without_its_history_keeps_what_is_stored_of_it(self, store: Store) -> None:
+        unit = put_unit(store, a_unit())
+        (read,) = store.read_units([unit.key, "none"], history=False).values()
+        assert replace(read, transitions=unit.transitions) == unit
+        gone = canceled(read, NOW, "not wanted")
+        put_unit(store, gone, read.fence)
+        whole = store.read_units([unit.key])[unit.key]
+        assert whole.transitions == (*unit.transitions, gone.transitions[-1])
+        assert [entry.transition for entry in fold_all(store)] == list(whole.transitions)
+
     # claims
 
     def test_a_claim_starts_the_unit_as_the_model_says(self, store: Store) -> None:
