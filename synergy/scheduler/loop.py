@@ -305,6 +305,7 @@ class Scheduler:
             match command:
                 case ReadJobs(request_id, keys):
                     events.append(JobsRead(request_id, store.read_jobs(keys)))
+                    events += self._changes()  # nothing is known later than what follows from it
                 case AnswerRequest(request):
                     store.answer_request(request)
                     self._obeyed.append(request)

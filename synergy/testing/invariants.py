@@ -109,6 +109,8 @@ class CheckedStore(MemoryStore):
             self._found("I5", f"{job.key} went from version {known.version} to {job.version}")
         if not known.generation <= job.generation <= known.generation + 1:
             self._found("I5", f"{job.key} went from generation {known.generation}")
+        if not job.state.finished and not job.holds and (known.state.finished or known.holds):
+            self._check_open(job)
         if job.generation > known.generation:
             self._check_reopened(known, job)
         elif known.state.terminal and job.state is not known.state:
@@ -123,6 +125,9 @@ class CheckedStore(MemoryStore):
         if len(fresh) != 1 or fresh & opened:
             self._found("I11", f"{job.key} was reopened by {sorted(fresh) or 'nobody'} again")
         opened |= fresh
+
+    def _check_open(self, job: Job) -> None:
+        """It may run again: so nothing that builds on it may stand finished, or be finishing."""
         for name, interval in self._consumers(job):
             consumer = self._jobs.get(job_key(name, interval))
             if consumer is None or consumer.holds:
@@ -130,16 +135,18 @@ class CheckedStore(MemoryStore):
             unit = self._units.get(consumer.unit or "") if consumer.state.at_work else None
             final = unit is not None and unit.run == 0 and not unit.state.terminal
             if consumer.state in _RESULTS or final:
-                self._found("I3", f"{job.key} is reopened under {consumer.key}: {consumer.state}")
+                self._found("I3", f"{job.key} is open again under {consumer.key}: {consumer.state}")
 
     def _check_result(self, known: Job, job: Job) -> None:
         self.results[job.key, job.generation] += 1
         if self.results[job.key, job.generation] > 1:
             self._found("I6", f"{job.key} has two results in generation {job.generation}")
         for kind, key in self.inputs(job.process, job.interval):
-            other = self._job_state(key)
-            if other is None or not other.finished:
-                self._found("I3", f"{job.key} ends while its {kind} {key} is {other}")
+            # What is held is being reopened together with this one: its result stands for a moment.
+            other = self._jobs.get(key)
+            if other is None or not (other.state.finished or other.holds):
+                state = None if other is None else other.state
+                self._found("I3", f"{job.key} ends while its {kind} {key} is {state}")
         if not known.state.at_work:
             return  # kept: the result of an earlier generation stands
         unit = self._units.get(known.unit or "")

@@ -642,7 +642,7 @@ class World:
                 self._finish()
             except Broken as broken:
                 return broken.violation
-            except (AssertionError, LookupError, TypeError, ValueError, AttributeError) as error:
+            except Exception as error:
                 self.story.append(f"{type(error).__name__}: {error}")
                 self.crash = error
                 return Violation("crash", f"{type(error).__name__}: {error}")
