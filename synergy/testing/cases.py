@@ -94,6 +94,8 @@ class Case:
     pauses: float
     kills: float
     errors: float
+    #: Times in which the store cannot be reached (F62).
+    cuts: float
     jumps: float = field(default=0.0)
 
     @cached_property
@@ -157,6 +159,7 @@ class _Maker:
             pauses=chance.choice([0.0, 0.003, 0.02]),
             kills=chance.choice([0.0, 0.003, 0.01]),
             errors=chance.choice([0.0, 0.003, 0.02]),
+            cuts=chance.choice([0.0, 0.0, 0.004, 0.01]),
         )
         if case.clocks:
             case = replace(case, jumps=chance.choice([0.002, 0.02]))

@@ -64,6 +64,8 @@ class CheckedStore(MemoryStore):
         #: Applied results by job and generation.
         self.results: Counter[tuple[str, int]] = Counter()
         #: The requests that opened a generation of a job.
+        #: The units that jobs have asked for.
+        self._asked_for: set[str] = set()
         self._reopened_by: dict[str, set[str]] = {}
         self._inputs: dict[str, tuple[tuple[str, str], ...]] = {}
 
@@ -105,6 +107,8 @@ class CheckedStore(MemoryStore):
         process = self.catalog.processes.get(job.process)
         if process is not None and process.calendar.starting_at(job.interval.start) != job.interval:
             self._found("I1", f"{job.key} is no interval of its process")
+        if job.unit is not None:
+            self._asked_for.add(job.unit)
         if job.version <= known.version:
             self._found("I5", f"{job.key} went from version {known.version} to {job.version}")
         if not known.generation <= job.generation <= known.generation + 1:
@@ -164,6 +168,8 @@ class CheckedStore(MemoryStore):
         if unit.failures > unit.task.max_attempts:
             self._found("I10", f"{unit.key} failed {unit.failures} times")
         if before is None:
+            if unit.key not in self._asked_for:
+                self._found("I9", f"{unit.key} is requested, and no job has asked for it")
             return
         if before.state.terminal:
             cancel = before.state is UnitState.CANCELED
@@ -183,8 +189,8 @@ class CheckedStore(MemoryStore):
         if process is None or unit.provisional:
             return
         job = self._jobs[job_key(unit.process, unit.interval)]
-        if job.holds and job.unit != unit.key:
-            return  # superseded by the request that holds the job, which is about to withdraw it
+        if job.unit != unit.key:
+            return  # superseded and about to be withdrawn: what it does is never applied (I6)
         for kind, key in self.inputs(unit.process, unit.interval):
             state = self._job_state(key)
             if state is None or not state.finished:

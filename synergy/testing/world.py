@@ -90,6 +90,7 @@ class Dice:
     pause: float
     kill: float
     error: float
+    cut: float
     jump: float
 
     @classmethod
@@ -99,7 +100,8 @@ class Dice:
         pause = switch + case.pauses
         kill = pause + case.kills
         error = kill + case.errors
-        return cls(switch, pause, kill, error, error + case.jumps)
+        cut = error + case.cuts
+        return cls(switch, pause, kill, error, cut, cut + case.jumps)
 
 
 class Actor:
@@ -121,6 +123,8 @@ class Actor:
         self.rung = False
         self.listening = False
         self.paused = False
+        #: Until when it cannot reach the store.
+        self.cut_until = -inf
         #: When its last pause ended.
         self.resumed_at = -inf
         #: Which of its wake-ups counts.
@@ -184,6 +188,7 @@ class Actor:
         self.life += 1
         self.steps = 0
         self.alive, self.rung, self.listening, self.paused = True, False, False, False
+        self.cut_until = -inf
         self.coroutine = greenlet(self._live)
         self.world.tell(self, "starts")
         self.world.wake(self, 0.0)
@@ -222,6 +227,8 @@ class Actor:
         self.steps += 1
         world.hasten()
         drawn = self.chance.random()
+        if world.seconds < self.cut_until and world.faulty:
+            raise Unreachable(f"cut off before {what}")
         if sore:
             drawn *= SORENESS
         dice = world.dice
@@ -250,6 +257,10 @@ class Actor:
         elif drawn < dice.error:
             if world.fault(self, "error", where):
                 raise Unreachable(f"no answer {where}")
+        elif drawn < dice.cut:
+            if world.fault(self, "cut", where):
+                self.cut_until = world.seconds + world.detail(self, CUTS)
+                raise Unreachable(f"no answer {where}")
         elif world.fault(self, "clock", where):
             self.skew = world.detail(self, SKEWS)
 
@@ -258,6 +269,8 @@ class Actor:
 SORENESS: Final = 0.15
 #: Pauses in seconds: shorter and longer than the leases of schedulers (4 s) and workers (15 s).
 PAUSES: Final = (1.0, 3.0, 5.0, 6.0, 14.5, 16.0, 21.0, 40.0)
+#: Seconds for which a program cannot reach the store.
+CUTS: Final = (2.0, 10.0, 17.0, 30.0)
 #: Where a clock that jumps jumps to (I15).
 SKEWS: Final = tuple(
     sign * by

@@ -123,15 +123,6 @@ MUTANTS = (
         seeds=range(400),
     ),
     Mutant(
-        "a running unit is not withdrawn when its job is reopened",
-        Edit(
-            "core.engine:Engine._settled",
-            "if units:\n        self._cancel_orphans(units, job, now)",
-            "pass",
-        ),
-        seeds=range(400),
-    ),
-    Mutant(
         "a request is obeyed again",
         Edit("core.machines:reopened", "if request in job.requests:", "if False:"),
         seeds=range(400),
@@ -254,24 +245,6 @@ MUTANTS = (
     Mutant(
         "an attempt that was given back after its start keeps its number",
         Edit("core.recovery:handed_back", "unit.state is UnitState.IN_PROGRESS", "False"),
-        seeds=range(1000),
-    ),
-    Mutant(
-        "a clock that was set back goes unnoticed",
-        Edit(
-            "core.engine:Engine._clock_set_back",
-            "for name in self.catalog.freeruns:",
-            "return\n    for name in ():",
-        ),
-        seeds=range(1000),
-    ),
-    Mutant(
-        "jobs that are in no ledger yet are forgotten at the start",
-        Edit(
-            "stores.memory:MemoryStore.active_jobs",
-            "self._active_jobs | unfolded",
-            "self._active_jobs",
-        ),
         seeds=range(1000),
     ),
     Mutant(
