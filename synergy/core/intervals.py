@@ -294,8 +294,8 @@ class _ClockCut:
         self._zone = zone
         #: a stretch of constant offset without its ends, and the offset: where no clock is set
         self._calm = 0, 0, 0
-        #: the same in the types of datetime
-        self._calm_time = _EPOCH, _EPOCH, timedelta(0)
+        #: its bounds in the types of datetime, and what the local clock shows at the first
+        self._calm_time = _EPOCH, _EPOCH, _WALL_EPOCH
         self._size = size
         self._length = timedelta(0, size)
         self._timespec = timespec
@@ -306,11 +306,9 @@ class _ClockCut:
         if not start < second < end:
             start, end, offset = _stretch(self._zone, second)
             start, end, offset = self._calm = start + _REACH, end - _REACH, offset
-            self._calm_time = (
-                _instant(max(start, _FIRST)),
-                _instant(min(end, _LAST)),
-                timedelta(0, offset),
-            )
+            first = max(start, _FIRST)
+            wall = _WALL_EPOCH + timedelta(0, first + offset)
+            self._calm_time = _instant(first), _instant(min(end, _LAST)), wall
         floor = (second + offset) // self._size * self._size
         if start < second < end:
             return self._interval(floor, floor - offset, floor - offset + self._size)
@@ -319,12 +317,12 @@ class _ClockCut:
         return self._interval(floor, run.start, run.end, run.offset if len(runs) > 1 else None)
 
     def following(self, interval: Interval) -> Interval | None:
-        first, last, offset = self._calm_time
+        first, last, wall = self._calm_time
         start = interval.end
         if not first < start < last:
             return None
-        wall = (start + offset).isoformat("T", self._timespec)
-        return Interval(start, start + self._length, wall[: self._width] + self.suffix)
+        label = (wall + (start - first)).isoformat("T", self._timespec) + self.suffix
+        return Interval(start, start + self._length, label)
 
     def named(self, label: str) -> list[Interval]:
         wall = datetime.fromisoformat(label[: self._width])
