@@ -40,7 +40,7 @@ from synergy.core.events import (
     UnitSaved,
 )
 from synergy.core.intervals import Interval
-from synergy.core.model import Fence, Job, JobWrite, Json, Request, Task, Unit, UnitWrite
+from synergy.core.model import Fence, Job, JobWrite, Json, Request, Unit, UnitWrite
 from synergy.core.operations import Key, Operations, answered, in_words
 from synergy.core.readiness import Hopeless, NotBegun, Pausing, Ready, Waiting, judge
 from synergy.core.states import AT_WORK, JobState, UnitState
@@ -64,6 +64,8 @@ class _Line:
     """How far one process is, and which of its intervals are on their way."""
 
     process: Process
+    #: Where the span of its tree ends; None where it does not.
+    end: datetime | None
     #: Units of it that may be out at once.
     limit: int
     #: The next interval of its calendar; None where the span of its tree has ended.
@@ -78,6 +80,10 @@ class _Line:
     #: Starts of those whose source is being measured, and whether they had closed by then.
     measuring: dict[datetime, bool] = field(default_factory=dict)
 
+    def within(self, interval: Interval) -> Interval | None:
+        """The interval, where it does not lie beyond the span of its tree."""
+        return interval if self.end is None or interval.start < self.end else None
+
 
 class Engine:
     """Decides everything; touches nothing."""
@@ -91,6 +97,8 @@ class Engine:
         self._lines = {name: self._line(process) for name, process in catalog.processes.items()}
         #: The lines of which something may be considered or requested now.
         self._stirred: set[str] = set()
+        #: Jobs that have ended, whose consumers were not woken yet.
+        self._ended: list[plans.Place] = []
         #: Units that have not ended, by their job and key.
         self._units: dict[Key, dict[str, Unit]] = {}
         self._bounds: dict[Key, tuple[Json, Json]] = {}
@@ -105,8 +113,8 @@ class Engine:
 
     def _line(self, process: Process) -> _Line:
         limit = min(process.parallel or DISPATCH_AHEAD, DISPATCH_AHEAD)
-        start, _ = self.catalog.spans[process.name]
-        return _Line(process, limit, process.calendar.starting_at(start))
+        start, end = self.catalog.spans[process.name]
+        return _Line(process, end, limit, process.calendar.starting_at(start))
 
     def handle(self, events: Iterable[Event], now: datetime) -> list[Command]:
         """Take in all that happened; returns what to do now, in this order.
@@ -120,6 +128,8 @@ class Engine:
             self._now = now
         for event in events:
             self._take(event, now)
+        if self._ended:
+            self._wake_consumers(now)
         if self._timers and self._timers[0][0] <= now:
             self._fire_timers(now)
         if self._stirred:
@@ -176,7 +186,7 @@ class Engine:
         self.timetable.load(loaded.ledgers, loaded.entries, loaded.jobs)
         for unit in loaded.units:
             if not unit.state.terminal and self._known(unit.process):
-                self._put_unit(unit)
+                self._put_unit((unit.process, unit.interval.start), unit)
         for name, line in self._lines.items():
             line.behind = True
             self._stirred.add(name)
@@ -285,7 +295,7 @@ class Engine:
         if units:
             self._cancel_orphans(units, job, now)
         if job.state.terminal and not job.holds:
-            self._wake_consumers(job.process, job.interval, now)
+            self._ended.append((job.process, job.interval))
             if self._firing.get(job.process) == job.interval.start:
                 del self._firing[job.process]
                 self._fire(job.process, now)
@@ -323,13 +333,13 @@ class Engine:
         job = self.timetable.active.get(key)
         current = job is not None and job.unit == unit.key and job.state in AT_WORK
         if unit.state.terminal:
-            self._drop_unit(unit)
+            self._drop_unit(key, unit)
             self.operations.ended(unit.key, now)
             if current:
                 assert job is not None
                 self._finish(job, unit, now)
             return
-        self._put_unit(unit)
+        self._put_unit(key, unit)
         if not current:
             self._cancel(unit, "its job has moved on", now)
             return
@@ -341,8 +351,9 @@ class Engine:
         if current is not None:
             self._unit_changed(current, UnitChanged(current), now)
         else:
-            self._drop_unit(write.unit)
-            self.operations.ended(write.unit.key, now)
+            unit = write.unit
+            self._drop_unit((unit.process, unit.interval.start), unit)
+            self.operations.ended(unit.key, now)
 
     # one job
 
@@ -409,7 +420,7 @@ class Engine:
         that nobody has started must give way."""
         while len(line.ready) < READY_AHEAD and (interval := self._due(line, now)) is not None:
             self.consider(line.process.name, interval, now)
-            self._pass(line, interval)
+            line.due = line.within(line.process.calendar.next(interval))
 
     def _dispatch(self, line: _Line, now: datetime) -> None:
         """Request units, oldest interval first, as far as the limit allows."""
@@ -429,7 +440,7 @@ class Engine:
             line.queued.discard(start)
             return interval
         if due is not None:
-            self._pass(line, due)
+            line.due = line.within(line.process.calendar.next(due))
         return due
 
     def _due(self, line: _Line, now: datetime) -> Interval | None:
@@ -441,21 +452,11 @@ class Engine:
             gap = self.timetable.ledgers[process.name].gap_from(interval.start)
             if gap == interval.start:
                 return interval
-            interval = self._come_to(line, process.calendar.starting_at(gap))
+            line.due = interval = line.within(process.calendar.starting_at(gap))
         line.behind = False
         if interval is not None:
             self._timer(process.due(interval), "due", process.name)
         return None
-
-    def _pass(self, line: _Line, interval: Interval) -> None:
-        """Follow the calendar beyond an interval."""
-        self._come_to(line, line.process.calendar.next(interval))
-
-    def _come_to(self, line: _Line, interval: Interval) -> Interval | None:
-        """The calendar has come to an interval, which may lie beyond the span of its tree."""
-        _, end = self.catalog.spans[line.process.name]
-        line.due = interval if end is None or interval.start < end else None
-        return line.due
 
     def _begin(self, line: _Line, interval: Interval, now: datetime) -> None:
         process = line.process
@@ -511,19 +512,20 @@ class Engine:
     def _known(self, name: str) -> bool:
         return name in self.catalog.processes or name in self.catalog.freeruns
 
-    def _task(self, name: str) -> Task:
-        process = self.catalog.processes.get(name)
-        return process.task if process is not None else self.catalog.freeruns[name].task
-
-    def _wake_consumers(self, name: str, interval: Interval, now: datetime) -> None:
-        """Those that it was in the way of: a parent only when its last child has ended."""
-        if name not in self.catalog.processes:
-            return
-        parent = self.catalog.parent(name, interval)
-        if parent is not None and self.timetable.all_ended(name, parent[1]):
-            self.consider(*parent, now)
-        for dependent, its, _ in self.catalog.dependents(name, interval):
-            self.consider(dependent, its, now)
+    def _wake_consumers(self, now: datetime) -> None:
+        """Consider those that the ended were in the way of: a parent only when its last child has
+        ended."""
+        parents: dict[Key, tuple[str, Interval]] = {}
+        for name, interval in self._ended:
+            parent = self.catalog.parent(name, interval)
+            if parent is not None:
+                parents[parent[0], parent[1].start] = name, parent[1]
+            for dependent, its, _ in self.catalog.dependents(name, interval):
+                self.consider(dependent, its, now)
+        for (above, _), (child, around) in parents.items():
+            if self.timetable.all_ended(child, around):
+                self.consider(above, around, now)
+        self._ended.clear()
 
     # units
 
@@ -536,29 +538,29 @@ class Engine:
         """The unit that a job waits for."""
         return self._unit((job.process, job.interval.start), job.unit)
 
-    def _put_unit(self, unit: Unit) -> None:
-        key = (unit.process, unit.interval.start)
-        out = self._units.get(key)
+    def _put_unit(self, job: Key, unit: Unit) -> None:
+        out = self._units.get(job)
         if out is None:
-            self._units[key] = {unit.key: unit}
+            self._units[job] = {unit.key: unit}
         else:
             out[unit.key] = unit
 
-    def _drop_unit(self, unit: Unit) -> None:
-        key = (unit.process, unit.interval.start)
-        out = self._units.get(key)
+    def _drop_unit(self, job: Key, unit: Unit) -> None:
+        out = self._units.get(job)
         if out is not None and out.pop(unit.key, None) is not None and not out:
-            del self._units[key]
+            del self._units[job]
 
     def _insert_unit(self, job: Job, now: datetime) -> None:
         process = self.catalog.processes.get(job.process)
-        bounds = self._bounds.pop((job.process, job.interval.start), None)
+        key = (job.process, job.interval.start)
+        bounds = self._bounds.pop(key, None)
         if process is not None and process.measured and bounds is None:
             # Its scheduler died between dispatch and insert: no unit goes out unmeasured.
             self._measure(self._lines[process.name], job.interval, now)
             return
-        unit = machines.unit_of(job, self._task(job.process), now, *(bounds or (None, None)))
-        self._put_unit(unit)
+        task = (process or self.catalog.freeruns[job.process]).task
+        unit = machines.unit_of(job, task, now, *(bounds or (None, None)))
+        self._put_unit(key, unit)
         self._commands.append(SaveUnit(UnitWrite(unit, None)))
         if process is not None and process.measured and unit.provisional:
             self._measure_later(process, job.interval, now)
