@@ -8,7 +8,7 @@ All instants are aware UTC datetimes.
 from collections.abc import Mapping
 from dataclasses import field
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from synergy.core.intervals import Interval
 from synergy.core.states import JobState, UnitState
@@ -25,8 +25,7 @@ REQUESTS_REMEMBERED = 16
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """What the ledger knows of a terminal job: shared between all intervals that stand alike."""
 
     state: JobState

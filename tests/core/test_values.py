@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from synergy.core.intervals import Calendar, Granularity
-from synergy.core.model import Job, Standing, Task, Unit
+from synergy.core.model import Fence, Job, Task, Unit
 from synergy.core.states import JobState, UnitState
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -14,10 +14,10 @@ HOUR = Calendar(Granularity.HOURLY).containing(NOW)
 
 
 def test_equal_values_are_equal_and_hash_alike() -> None:
-    one, other = (Standing(JobState.PROCESSED, 1, 1, attempts) for attempts in (1, 1))
+    one, other = (Fence(UnitState.CLAIMED, attempt, "w") for attempt in (1, 1))
     assert one == other
     assert hash(one) == hash(other)
-    assert one != replace(one, attempts=2)
+    assert one != replace(one, attempt=2)
 
 
 def test_the_next_version_is_another_job_and_leaves_this_one_alone() -> None:
