@@ -43,7 +43,7 @@ from synergy.core.intervals import Interval
 from synergy.core.model import Fence, Job, JobWrite, Json, Request, Unit, UnitWrite
 from synergy.core.operations import Key, Operations, answered, in_words
 from synergy.core.readiness import Hopeless, NotBegun, Pausing, Ready, Waiting, judge
-from synergy.core.states import AT_WORK, JobState, UnitState
+from synergy.core.states import AT_WORK, TERMINAL, UNIT_TERMINAL, JobState, UnitState
 from synergy.core.timetable import Timetable
 
 #: Units of one process that are requested or at work at once, where it sets no limit itself.
@@ -294,7 +294,7 @@ class Engine:
             self._bounds.pop(key, None)
         if units:
             self._cancel_orphans(units, job, now)
-        if job.state.terminal and not job.holds:
+        if job.state in TERMINAL and not job.holds:
             self._ended.append((job.process, job.interval))
             if self._firing.get(job.process) == job.interval.start:
                 del self._firing[job.process]
@@ -327,19 +327,21 @@ class Engine:
         if key in self._writing:
             self._later.setdefault(key, []).append(event)
             return
-        known = self._unit(key, unit.key)
+        out = self._units.get(key)
+        known = out.get(unit.key) if out is not None else None
         if known is not None and known.version > unit.version:
             return
         job = self.timetable.active.get(key)
         current = job is not None and job.unit == unit.key and job.state in AT_WORK
-        if unit.state.terminal:
+        if unit.state in UNIT_TERMINAL:
             self._drop_unit(key, unit)
             self.operations.ended(unit.key, now)
             if current:
                 assert job is not None
                 self._finish(job, unit, now)
             return
-        self._put_unit(key, unit)
+        if unit is not known:
+            self._put_unit(key, unit)
         if not current:
             self._cancel(unit, "its job has moved on", now)
             return
@@ -474,12 +476,11 @@ class Engine:
         generations: dict[str, int] = {}
         if final:
             generations, results = self.timetable.inputs_generations(process.name, job.interval)
-            kept = None
             if job.state is JobState.EMBRYO:
                 kept = machines.kept(process.machine, job, generations, results, now)
-            if kept is not None:
-                self.save(kept, job)
-                return
+                if kept is not None:
+                    self.save(kept, job)
+                    return
         if process.measured and (process.name, job.interval.start) not in self._bounds:
             self._measure(line, job.interval, now)
             return
@@ -591,9 +592,11 @@ class Engine:
         """
         job = (unit.process, unit.interval.start)
         if unit.lease_until is not None:
-            until = min(unit.lease_until, now + recovery.LONGEST_LEASE)
+            until = unit.lease_until
             if until <= now:
                 until = now + recovery.LEASE
+            elif until > now + recovery.LONGEST_LEASE:
+                until = now + recovery.LONGEST_LEASE
             self._timer(until, "lease", job, unit.key, unit.lease_until)
         elif unit.not_before is not None and unit.not_before > now + 2 * recovery.LONGEST_WAIT:
             hurried = unit.moved(
