@@ -16,6 +16,7 @@ from synergy.core.intervals import Interval
 from synergy.core.model import Applied, Fence, Json, UnitWrite
 from synergy.core.recovery import after_lost_lease
 from synergy.errors import NotFound
+from synergy.garbage import seldom_collected
 from synergy.logs import logger
 from synergy.ports import Bell, Store
 from synergy.programs import Identity, alive, identity_of
@@ -112,7 +113,8 @@ def run_scheduler(project: Project) -> int:
         )
     )
     stopping = stop_on_signals()
-    scheduler.run(stopping)
+    with seldom_collected():
+        scheduler.run(stopping)
     store.close()
     logger("scheduler").info("stopped", extra={"action": "stopped"})
     return 0

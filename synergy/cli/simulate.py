@@ -1,7 +1,6 @@
 """``simulate``: play a scenario, or a project's own timetable, on a virtual clock."""
 
 import argparse
-import gc
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,13 +16,12 @@ from synergy.core.catalog import Catalog
 from synergy.core.model import FeedEntry, Request, Unit
 from synergy.core.states import JobState, UnitState
 from synergy.errors import BadInput, SynergyError
+from synergy.garbage import seldom_collected
 from synergy.project import Project, load_context
 from synergy.testing.play import Crew, Ending, Held, Play, Summary
 from synergy.testing.scenario import DEFAULT, instant_of, parse
 from synergy.worker.outcomes import Outcome, Verdict
 
-#: New objects until the next look for garbage.
-COLLECT_AFTER = 200_000
 #: Lines written in one go.
 CHUNK = 2000
 #: Waiting jobs that the summary names.
@@ -69,17 +67,11 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
 def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     """Play it and tell what happened."""
     play, zone = _play(args, project)
-    # Nearly all that a play makes lives until its end: looking for garbage finds none, again and
-    # again.
-    often = gc.get_threshold()
-    gc.set_threshold(COLLECT_AFTER, *often[1:])
-    try:
+    with seldom_collected():
         if output.json:
             _print_lines(play)
         else:
             _tell(play, zone, output)
-    finally:
-        gc.set_threshold(*often)
     for request in play.answers():
         if request.state == "refused":
             output.note(f"{_asked(request, play.catalog)} was refused: {request.answer['why']}")
