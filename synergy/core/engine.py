@@ -103,7 +103,7 @@ class Engine:
         self._units: dict[Key, dict[str, Unit]] = {}
         self._bounds: dict[Key, tuple[Json, Json]] = {}
         self._unmeasured: dict[Key, datetime] = {}
-        self._timers: list[tuple[datetime, int, str, tuple[object, ...]]] = []
+        self._timers: list[tuple[datetime, int, tuple[object, ...]]] = []
         self._timed: dict[tuple[object, ...], datetime] = {}
         self._ticket = count()
         self._fired: dict[str, datetime] = {}
@@ -299,6 +299,8 @@ class Engine:
             if self._firing.get(job.process) == job.interval.start:
                 del self._firing[job.process]
                 self._fire(job.process, now)
+        elif at_work and not job.runs:
+            pass  # its deciding unit is out
         elif key not in self.operations.frozen and key not in self._writing:
             self._look(job, now)
 
@@ -382,17 +384,14 @@ class Engine:
     def _judged(self, line: _Line, job: Job, now: datetime) -> Ready | Hopeless | None:
         """Whether a job can go a step further; None where it waits for its unit, for other jobs,
         which will wake it, or for a time, at which a timer will."""
-        at_work = _has_unit(job)
-        if at_work and not job.runs:
-            return None
         process, interval = line.process, job.interval
         due = process.due(interval)
         final = due <= now
         if not final and (line.due is None or interval.start < line.due.start):
             # Only after the clock was set back: the calendar will not come by here again.
             self._timer(due, "consider", process.name, interval)
-        if at_work:
-            if final:
+        if _has_unit(job):
+            if final and job.runs:
                 self._drop_unstarted_provisional(job, now)
             return None
         if not final and not process.open_ended:
@@ -677,31 +676,30 @@ class Engine:
 
     # time
 
-    def _timer(self, when: datetime, kind: str, *payload: object) -> None:
+    def _timer(self, when: datetime, *purpose: object) -> None:
         """One timer for each purpose: the earliest that was wished for."""
-        purpose = (kind, *payload)
         set_for = self._timed.get(purpose)
         if set_for is None or when < set_for:
             self._timed[purpose] = when
-            heapq.heappush(self._timers, (when, next(self._ticket), kind, payload))
+            heapq.heappush(self._timers, (when, next(self._ticket), purpose))
 
     def _fire_timers(self, now: datetime) -> None:
         while self._timers and self._timers[0][0] <= now:
-            when, _, kind, payload = heapq.heappop(self._timers)
-            if self._timed.get((kind, *payload)) != when:
+            when, _, purpose = heapq.heappop(self._timers)
+            if self._timed.get(purpose) != when:
                 continue
-            del self._timed[kind, *payload]
-            match kind, payload:
-                case "due", (str(name),):
+            del self._timed[purpose]
+            match purpose:
+                case "due", str(name):
                     self._lines[name].behind = True
                     self._stirred.add(name)
-                case "open", (str(name), datetime() as start):
+                case "open", str(name), datetime() as start:
                     self._open(name, start, now)
-                case "consider", (str(name), Interval() as interval):
+                case "consider", str(name), Interval() as interval:
                     self._again(name, interval, now)
-                case "lease", ((str(name), datetime() as start), str(key), datetime() as until):
+                case "lease", (str(name), datetime() as start), str(key), datetime() as until:
                     self._lease_ran_out((name, start), key, until, now)
-                case "fire", (str(name),):
+                case "fire", str(name):
                     self._fire(name, now)
 
     def _again(self, name: str, interval: Interval, now: datetime) -> None:
