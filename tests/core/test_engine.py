@@ -305,3 +305,46 @@ def test_the_same_history_gives_the_same_commands() -> None:
         return commands + settled(it, TimePassed(), now=NOW + timedelta(hours=9))
 
     assert history() == history()
+
+
+def test_all_that_happened_is_known_before_a_timer_fires() -> None:
+    it, first, _ = begun()
+    started = first.moved(
+        UnitState.IN_PROGRESS, NOW, owner="w", lease_until=NOW + timedelta(seconds=15)
+    )
+    told(it, UnitChanged(started))
+    late = NOW + timedelta(seconds=15)
+    renewed = replace(started, version=3, lease_until=late + timedelta(seconds=15))
+    assert units(told(it, TimePassed(), UnitChanged(renewed), now=late)) == []
+    lost = units(told(it, TimePassed(), now=late + timedelta(seconds=15)))
+    assert [(unit.key, unit.attempt) for unit in lost] == [(first.key, 2)]
+
+
+def test_the_calendar_is_followed_only_as_far_as_there_is_room() -> None:
+    it = engine(parallel=1)
+    (first,) = units(settled(it, NOTHING))
+    line = it._lines["h"]
+    assert (line.due, line.ready) == (it.catalog.processes["h"].calendar.next(first.interval), [])
+    (second,) = units(settled(it, UnitChanged(ended(first))))
+    assert second.interval == it.catalog.processes["h"].calendar.next(first.interval)
+
+
+def test_where_there_is_no_room_an_unstarted_provisional_unit_gives_way_all_the_same() -> None:
+    it = engine(machine="continuous", parallel=1)
+    made = units(settled(it, NOTHING))
+    while not made[-1].provisional:
+        made = units(settled(it, UnitChanged(ended(made[-1]))))
+    (provisional,) = made
+    closed = provisional.interval.end
+    (withdrawn,) = (
+        unit
+        for unit in units(told(it, TimePassed(), now=closed))
+        if unit.state is UnitState.CANCELED
+    )
+    assert withdrawn.key == provisional.key
+    (final,) = (
+        unit
+        for unit in units(settled(it, UnitChanged(withdrawn), now=closed))
+        if unit.process == "h"
+    )
+    assert (final.interval, final.run) == (provisional.interval, 0)
