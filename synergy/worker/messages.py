@@ -223,5 +223,5 @@ class Exit:
 #: What the store is asked for: each is answered by an event, or by `Unanswered`.
 Question = ClaimUnits | FindClaimed | LookAhead | Renew | Report
 #: What is just done.
-Deed = StartSlot | Run | Kill | Ring | Say | Exit
-Action = Question | Deed
+Deed = StartSlot | Run | Kill | Ring | Exit
+Action = Deed | Question | Say

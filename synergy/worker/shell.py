@@ -158,14 +158,15 @@ class Shell:
         """Tell the protocol what has happened and do what it says; then wait for something new."""
         events, self._events = self._events, []
         actions = self._protocol.handle(events, self._clock.now(), self._clock.monotonic())
-        questions = []
+        questions = [action for action in actions if isinstance(action, at.Question)]
         for action in actions:
-            if isinstance(action, at.Question):
-                questions.append(action)
-            else:
+            if isinstance(action, at.Deed):
                 self._do(action)
         if questions:
             self._events += self._ask(questions)
+        for action in actions:  # nobody waits for what is said
+            if isinstance(action, at.Say):
+                self._say(action)
         if self._code is None and not self._events:
             self._wait()
 
@@ -239,8 +240,6 @@ class Shell:
                 self._kill(self._slots[slot])
             case at.Ring(role):
                 self._bell.ring(role)
-            case at.Say():
-                self._say(action)
             case at.Exit(code):
                 self._code = code
 
