@@ -151,8 +151,7 @@ class Scheduler:
     def load(self) -> None:
         """Build the engine from what stands in the store."""
         setting, store = self.setting, self.setting.store
-        while store.fold(BATCH):
-            pass
+        self._fold()
         loaded, self._position = read_loaded(store, setting.catalog)
         self._stored_position = self._position
         self._requests = {request.id for request in loaded.requests}
@@ -168,8 +167,7 @@ class Scheduler:
         setting = self.setting
         if self.leading:
             try:
-                while setting.store.fold(BATCH):
-                    pass
+                self._fold()
                 self._save_ledgers()
                 setting.store.drop_lease(LEASE_NAME, setting.owner, setting.clock.now())
             except Unreachable as error:
@@ -246,8 +244,7 @@ class Scheduler:
     def _look(self, jobs: dict[str, None], units: dict[str, None]) -> bool:
         """Take what is new in the feed; whether others have written jobs."""
         store = self.setting.store
-        while store.fold(BATCH):
-            pass
+        self._fold()
         others, changes = False, store.changes(self._position, BATCH)
         while changes:
             self._position = changes[-1][0]
@@ -262,11 +259,17 @@ class Scheduler:
             changes = store.changes(self._position, BATCH) if len(changes) == BATCH else []
         return others
 
+    def _fold(self) -> None:
+        """Bring to the feed what was written."""
+        while self.setting.store.fold(BATCH):
+            pass
+
     def _follow_up(self, events: list[Event]) -> None:
         """Decide and write until nothing follows any more; then tell the others."""
         with self.setting.store.together():
             while events:
                 events = self._decide(events)
+            self._fold()
         self._tell()
 
     def _decide(self, events: Iterable[Event]) -> list[Event]:
