@@ -23,6 +23,7 @@ from synergy.capture import attempt_log_path
 from synergy.core.model import Unit
 from synergy.core.recovery import LEASE, LEASE_MARGIN, RENEWAL
 from synergy.errors import Unreachable
+from synergy.garbage import seldom_collected
 from synergy.ports import Bell, Clock, Listener, Store
 from synergy.worker import messages as at
 from synergy.worker.calls import environment_of
@@ -84,7 +85,7 @@ def run_worker(
     )
     programs.become_subreaper()
     shell = Shell(store, bell, clock, protocol, slots, project, log_dir, log)
-    with contextlib.closing(shell), _signals(shell.stop_soon) as wakeup:
+    with contextlib.closing(shell), _signals(shell.stop_soon) as wakeup, seldom_collected():
         shell.listen(wakeup)
         return shell.run()
 
