@@ -180,9 +180,19 @@ class Operations:
             self._begin_phase(operation, now)
 
     def _begin_phase(self, operation: _Operation, now: datetime) -> None:
+        if operation.phases[0] == "release":
+            operation.order += self._held_besides(operation)
         for place in operation.order:
             self._step(operation, place, now)
         self._next_phase(now)
+
+    def _held_besides(self, operation: _Operation) -> list[plans.Place]:
+        """What else the request holds: who began to execute it may have planned by another clock."""
+        return [
+            (name, job.interval)
+            for (name, start), job in self._desk.timetable.active.items()
+            if operation.request.id in job.holds and (name, start) not in self.frozen
+        ]
 
     def _next_phase(self, now: datetime) -> None:
         operation = self._present
