@@ -60,6 +60,8 @@ class _Operation:
     canceling: set[str] = field(default_factory=set)
     #: Terminal jobs as read from the store.
     read: dict[str, Job] = field(default_factory=dict)
+    #: Whether they have been read; before that, nothing of it is done.
+    begun: bool = False
     #: What it did, for the answer.
     touched: list[Json] = field(default_factory=list)
 
@@ -177,6 +179,7 @@ class Operations:
         operation = self._present
         if operation is not None and operation.request.id == event.request_id:
             operation.read.update(event.jobs)
+            operation.begun = True
             self._begin_phase(operation, now)
 
     def _begin_phase(self, operation: _Operation, now: datetime) -> None:
@@ -196,7 +199,9 @@ class Operations:
 
     def _next_phase(self, now: datetime) -> None:
         operation = self._present
-        if operation is None or operation.waiting or operation.canceling:
+        if operation is None or not operation.begun:
+            return
+        if operation.waiting or operation.canceling:
             return
         operation.phases.popleft()
         if operation.phases:

@@ -489,6 +489,11 @@ class WorkerActor(Actor):
     #: Whether the store did not answer.
     unsure = False
 
+    def begin(self) -> None:
+        """Come to life, with nothing in its slots."""
+        self.slots = ()
+        super().begin()
+
     def main(self) -> None:
         """Handle what happens, do what is said, sleep until there is more."""
         store = Wire(self)
