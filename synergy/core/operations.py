@@ -190,7 +190,7 @@ class Operations:
         self._next_phase(now)
 
     def _held_besides(self, operation: _Operation) -> list[plans.Place]:
-        """What else the request holds: who began to execute it may have planned by another clock."""
+        """What else it holds: who began to execute it may have planned by another clock."""
         return [
             (name, job.interval)
             for (name, start), job in self._desk.timetable.active.items()

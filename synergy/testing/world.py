@@ -299,16 +299,24 @@ class Wire:
         self._author = actor.id if isinstance(actor, WorkerActor) else None
         #: Whether it is within a transaction, in which nobody else reaches the store.
         self._alone = False
+        #: What the store held before the first write of the transaction.
+        self._before: dict[str, Any] | None = None
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._store, name)
 
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def read(*args: Any, **kwargs: Any) -> Any:
             self._boundary(name, after=False)
+            return method(*args, **kwargs)
+
+        def write(*args: Any, **kwargs: Any) -> Any:
+            self._boundary(name, after=False)
+            self._remember()
             answer = method(*args, **kwargs)
             self._boundary(name, after=True)
             return answer
 
+        call = read if name.startswith(READS) else write
         setattr(self, name, call)
         return call
 
@@ -319,18 +327,22 @@ class Wire:
             yield
             return
         self._boundary("begin", after=False)
-        before = _contents(self._store)
         self._alone = True
         try:
             yield
             self._boundary("commit", after=False)
         except BaseException:
-            vars(self._store).update(before)
-            self._actor.world.tell(self._actor, "what it wrote together is undone")
+            if self._before is not None:
+                vars(self._store).update(self._before)
+                self._actor.world.tell(self._actor, "what it wrote together is undone")
             raise
         finally:
-            self._alone = False
+            self._alone, self._before = False, None
         self._boundary("commit", after=True)
+
+    def _remember(self) -> None:
+        if self._alone and self._before is None:
+            self._before = _contents(self._store)
 
     def _boundary(self, what: str, *, after: bool, sore: bool = False) -> None:
         self._actor.boundary(what, after=after, sore=sore, alone=self._alone)
@@ -346,6 +358,7 @@ class Wire:
     def claim(self, claim: Claim) -> list[Unit]:
         """Units are claimed one by one too."""
         self._boundary("claim", after=False)
+        self._remember()
         units = self._store.claim(claim)
         for unit in units:
             self._actor.world.tell(self._actor, f"claims {unit.key}!{unit.attempt} {unit.state}")
@@ -368,6 +381,7 @@ class Wire:
         # Between the writes of a request the order matters most.
         sore = isinstance(write, JobWrite) and bool(write.job.holds)
         self._boundary(what, after=False, sore=sore)
+        self._remember()
         self._store.author = self._author
         try:
             (answer,) = method((write,))
@@ -378,12 +392,16 @@ class Wire:
         return answer
 
 
+#: How the calls begin that write nothing.
+READS: Final = ("read_", "active_", "open_", "changes", "feed", "next_", "jobs_between", "last_")
+
+
 def _contents(store: CheckedStore) -> dict[str, Any]:
     """A copy of all that writes change."""
     return {
         name: _copied(value)
         for name, value in vars(store).items()
-        if isinstance(value, dict | list | set | int)
+        if isinstance(value, dict | list | set | int) and name != "_inputs"
     }
 
 
