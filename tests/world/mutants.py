@@ -100,15 +100,6 @@ MUTANTS = (
         seeds=range(9, 17),
     ),
     Mutant(
-        "no holds on what is built on a reopened job",
-        Edit(
-            "core.machines:reopened",
-            "holds = (*job.holds, request) if hold else job.holds",
-            "holds = job.holds",
-        ),
-        seeds=range(400),
-    ),
-    Mutant(
         "the target is reopened before what is built on it",
         Edit(
             "core.operations:Operations._begin_operation",
@@ -116,11 +107,6 @@ MUTANTS = (
             'deque(["reopen", "hold", "release"])',
         ),
         seeds=range(7),
-    ),
-    Mutant(
-        "a held job is requested",
-        Edit("core.readiness:_own_reasons", "reasons += map(Held, job.holds)", ""),
-        seeds=range(400),
     ),
     Mutant(
         "a request is obeyed again",
@@ -138,19 +124,9 @@ MUTANTS = (
         seeds=range(5),
     ),
     Mutant(
-        "a unit lost before it was said to run is repeated under its number",
-        Edit("core.recovery:after_lost_lease", "started=True", "started=False"),
-        seeds=range(1000),
-    ),
-    Mutant(
         "a worker runs on beyond its lease",
         Edit("worker.protocol:WorkerProtocol._why_stop", "self._time >= held.deadline", "False"),
         seeds=range(243, 251),
-    ),
-    Mutant(
-        "a refused renewal is taken for granted",
-        Edit("stores.memory:MemoryStore.renew", "answers.append(held)", "answers.append(True)"),
-        seeds=range(1000),
     ),
     Mutant(
         "leases are not watched",
@@ -182,11 +158,6 @@ MUTANTS = (
         seeds=range(188, 196),
     ),
     Mutant(
-        "after a refusal it is decided on an old view",
-        Edit("scheduler.loop:Scheduler._execute", "events = self._changes() + events", "pass"),
-        seeds=range(1000),
-    ),
-    Mutant(
         "a transition stands twice in the feed",
         Edit(
             "stores.memory:MemoryStore._tell",
@@ -201,28 +172,9 @@ MUTANTS = (
         seeds=range(21, 29),
     ),
     Mutant(
-        "what another scheduler wrote is not believed",
-        Edit("core.engine:Engine._jobs_changed", "known.version < job.version", "False"),
-        seeds=range(100),
-    ),
-    Mutant(
         "a job ends by whatever unit of it ends",
         Edit("core.engine:Engine._unit_changed", "job.unit == unit.key", "True"),
         seeds=range(85, 93),
-    ),
-    Mutant(
-        "what has not begun is not held",
-        Edit(
-            "core.plans:to_reopen",
-            "return catalog.consumers(*place) if begun(place) else iter(())",
-            "return filter(begun, catalog.consumers(*place))",
-        ),
-        seeds=range(1000),
-    ),
-    Mutant(
-        "begun is only what the clock says",
-        Edit("core.timetable:Timetable.begun", "job is None or job.version > 0", "False"),
-        seeds=range(1000),
     ),
     Mutant(
         "a job is read that is newer than what is known of the others",
@@ -232,15 +184,6 @@ MUTANTS = (
             "if self._look(jobs, units):",
         ),
         seeds=range(127, 135),
-    ),
-    Mutant(
-        "what a request finds written is not believed",
-        Edit(
-            "core.engine:Engine._take",
-            "self._jobs_changed([job for job in event.jobs.values() if not known(job)], now)",
-            "pass",
-        ),
-        seeds=range(1000),
     ),
     Mutant(
         "an attempt that was given back after its start keeps its number",
