@@ -100,6 +100,15 @@ MUTANTS = (
         seeds=range(9, 17),
     ),
     Mutant(
+        "no holds on what is built on a reopened job",
+        Edit(
+            "core.machines:reopened",
+            "holds = (*job.holds, request) if hold else job.holds",
+            "holds = job.holds",
+        ),
+        seeds=range(772, 780),
+    ),
+    Mutant(
         "the target is reopened before what is built on it",
         Edit(
             "core.operations:Operations._begin_operation",
@@ -107,6 +116,11 @@ MUTANTS = (
             'deque(["reopen", "hold", "release"])',
         ),
         seeds=range(7),
+    ),
+    Mutant(
+        "a held job is requested",
+        Edit("core.readiness:_own_reasons", "reasons += map(Held, job.holds)", ""),
+        seeds=range(1127, 1135),
     ),
     Mutant(
         "a request is obeyed again",
@@ -122,6 +136,11 @@ MUTANTS = (
         "a lost attempt is repeated under its number",
         Edit("core.recovery:after_failure", "attempt=unit.attempt + 1", "attempt=unit.attempt"),
         seeds=range(5),
+    ),
+    Mutant(
+        "a unit lost before it was said to run is repeated under its number",
+        Edit("core.recovery:after_lost_lease", "started=True", "started=False"),
+        seeds=range(459, 467),
     ),
     Mutant(
         "a worker runs on beyond its lease",
@@ -158,6 +177,11 @@ MUTANTS = (
         seeds=range(188, 196),
     ),
     Mutant(
+        "after a refusal it is decided on an old view",
+        Edit("scheduler.loop:Scheduler._execute", "events = self._changes() + events", "pass"),
+        seeds=range(1103, 1111),
+    ),
+    Mutant(
         "a transition stands twice in the feed",
         Edit(
             "stores.memory:MemoryStore._tell",
@@ -172,9 +196,19 @@ MUTANTS = (
         seeds=range(21, 29),
     ),
     Mutant(
+        "what another scheduler wrote is not believed",
+        Edit("core.engine:Engine._jobs_changed", "known.version < job.version", "False"),
+        seeds=range(358, 366),
+    ),
+    Mutant(
         "a job ends by whatever unit of it ends",
         Edit("core.engine:Engine._unit_changed", "job.unit == unit.key", "True"),
         seeds=range(85, 93),
+    ),
+    Mutant(
+        "begun is only what the clock says",
+        Edit("core.timetable:Timetable.begun", "job is None or job.version > 0", "False"),
+        seeds=range(978, 986),
     ),
     Mutant(
         "a job is read that is newer than what is known of the others",
