@@ -146,6 +146,8 @@ class Play:
         self._bell = _Bell()
         #: Whether the last claim left units behind for want of slots, so far as is known.
         self._full = False
+        #: Whether an attempt was begun that outlasts its first lease.
+        self._long = False
         self._order = count()
         #: What is going to happen: an attempt ends, a crew's slot is free again, a request is
         #: filed, or nothing but that somebody must look.
@@ -251,7 +253,9 @@ class Play:
         if self._bell.rung:
             self._bell.rung = False
             self._claim(now)
-            self._settle(now)  # so that it watches the leases
+            if self._long:
+                self._settle(now)  # it must watch leases from their beginning
+                self._long = False
         return self._news(now)
 
     def _news(self, now: datetime) -> Iterator[Sequence[FeedEntry]]:
@@ -305,6 +309,7 @@ class Play:
             # Whoever replaces the worker comes when it is missed.
             attempt.ends = attempt.leased
         self._comes(attempt.ends, attempt)
+        self._long |= attempt.ends >= now + LEASE
         if attempt.ends >= now + LEASE and renewed > now:
             self._renew(attempt, now)
 
