@@ -13,7 +13,7 @@ from typing import Any
 from synergy.clock import SystemClock
 from synergy.core.catalog import Catalog, Program
 from synergy.core.intervals import Interval
-from synergy.core.model import Applied, Fence, Json, UnitWrite
+from synergy.core.model import Applied, Json, UnitWrite
 from synergy.core.recovery import after_lost_lease
 from synergy.errors import NotFound
 from synergy.garbage import seldom_collected
@@ -199,7 +199,7 @@ def hand_on(store: Store, bell: Bell) -> int:
     writes = [
         UnitWrite(
             after_lost_lease(unit, now, "its process has ended"),
-            Fence(unit.state, unit.attempt, unit.owner, unit.lease_until),
+            unit.fence_with_lease,
         )
         for unit in store.active_units()
         if unit.owner is not None and departed(unit.owner)

@@ -40,7 +40,7 @@ from synergy.core.events import (
     UnitSaved,
 )
 from synergy.core.intervals import Interval
-from synergy.core.model import Fence, Job, JobWrite, Json, Request, Unit, UnitWrite
+from synergy.core.model import Job, JobWrite, Json, Request, Unit, UnitWrite
 from synergy.core.operations import Key, Operations, answered, in_words
 from synergy.core.readiness import Hopeless, NotBegun, Pausing, Ready, Waiting, judge
 from synergy.core.states import AT_WORK, TERMINAL, UNIT_TERMINAL, JobState, UnitState
@@ -607,8 +607,7 @@ class Engine:
         unit = self._unit(job, unit_key)
         if unit is not None and unit.lease_until == lease_until:
             lost = recovery.after_lost_lease(unit, now)
-            fence = Fence(unit.state, unit.attempt, unit.owner, unit.lease_until)
-            self._commands.append(SaveUnit(UnitWrite(lost, fence)))
+            self._commands.append(SaveUnit(UnitWrite(lost, unit.fence_with_lease)))
 
     # sources
 

@@ -204,6 +204,11 @@ class Unit:
         """What a conditional write on it must find unchanged."""
         return Fence(self.state, self.attempt, self.owner)
 
+    @property
+    def fence_with_lease(self) -> "Fence":
+        """The same together with the lease: a renewed one must not be taken for a lost one (D6)."""
+        return Fence(self.state, self.attempt, self.owner, self.lease_until)
+
     def moved(self, state: UnitState, at: datetime, reason: str = "", **changes: Any) -> "Unit":
         """The next version of the document, in `state`, its transition embedded."""
         following = _next(self, state, reason, changes)

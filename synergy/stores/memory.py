@@ -39,7 +39,6 @@ from synergy.stores.rules import (
     lease_after,
     may_be_ahead,
     news,
-    standing_of,
     taken,
 )
 
@@ -385,6 +384,6 @@ def _may_replace(current: Unit | None, write: UnitWrite) -> bool:
     # A unit that was claimed and handed back passes the fence of who saw it before (same state,
     # attempt and owner); its version must not go back, or the feed would number one twice.
     return (
-        fence_lets_pass(write.expected, standing_of(current))
+        fence_lets_pass(write.expected, current.fence_with_lease)
         and write.unit.version >= current.version
     )

@@ -32,11 +32,6 @@ def fence_lets_pass(fence: Fence, standing: Fence) -> bool:
     )
 
 
-def standing_of(unit: Unit) -> Fence:
-    """The unit's fence together with its lease."""
-    return Fence(unit.state, unit.attempt, unit.owner, unit.lease_until)
-
-
 def may_be_ahead(unit: Unit, claim: Claim) -> bool:
     """Whether the claim may take this unit ahead of its start."""
     return unit.process in claim.quick and unit.attempt == 1

@@ -74,7 +74,7 @@ from synergy.stores.rows import (
     unit_from_row,
     unit_given,
 )
-from synergy.stores.rules import fence_lets_pass, lease_after, news, standing_of
+from synergy.stores.rules import fence_lets_pass, lease_after, news
 
 _APPLIED = Applied()
 
@@ -288,7 +288,7 @@ class SQLiteStore:
                     changes.append((*row, told, key))
                 else:
                     inserts.append((*head, *unit_given(unit), *row, told))
-                standing[key] = (standing_of(unit), unit.version, told)
+                standing[key] = (unit.fence_with_lease, unit.version, told)
                 put[key] = unit
                 answers.append(_APPLIED)
             connection.executemany(_INSERT_UNIT, inserts)

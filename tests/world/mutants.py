@@ -129,7 +129,7 @@ MUTANTS = (
     ),
     Mutant(
         "a lease is taken for lost though it was renewed",
-        Edit("core.engine:Engine._lease_ran_out", "unit.owner, unit.lease_until)", "unit.owner)"),
+        Edit("core.engine:Engine._lease_ran_out", "unit.fence_with_lease", "unit.fence"),
         seeds=range(8),
     ),
     Mutant(
