@@ -200,14 +200,16 @@ def tree(
         name=name,
         processes=_several(processes),
         zone=zone,
-        start=start.isoformat() if isinstance(start, datetime) else start,
-        until=until.isoformat() if isinstance(until, datetime) else until,
+        start=_as_text(start),
+        until=_as_text(until),
         lag=lag,
         place=_place(),
     )
 
 
-def freerun(name: str, *, at: str, **options: Any) -> FreerunDeclaration:
+def freerun(
+    name: str, *, at: str, start: str | datetime | None = None, **options: Any
+) -> FreerunDeclaration:
     """Declare a freerun: `run` or `command`, fired by the trigger `at` (local to `zone`).
 
     `at`: ``"every 1800"``, ``"at Tue-10:00,Fri-18:00"`` or ``"cron 15 3 * * *"``.
@@ -215,18 +217,22 @@ def freerun(name: str, *, at: str, **options: Any) -> FreerunDeclaration:
     `start`: the firings after this instant count; without it, those after the moment when the
     scheduler first sees the freerun.
     """
-    start = options.pop("start", None)
-    if isinstance(start, datetime):
-        start = start.isoformat()
-    options["start"] = start
     return FreerunDeclaration(
-        name=name, at=at, place=_place(), **_known(FreerunDeclaration, options, "name", "at")
+        name=name,
+        at=at,
+        start=_as_text(start),
+        place=_place(),
+        **_known(FreerunDeclaration, options, "name", "at", "start"),
     )
 
 
 def program(name: str, *, slots: int = 2, processes: Sequence[str] = ()) -> ProgramDeclaration:
     """Declare a worker program: `slots` units at once, of these processes (all by default)."""
     return ProgramDeclaration(name=name, slots=slots, processes=_several(processes), place=_place())
+
+
+def _as_text(instant: str | datetime | None) -> str | None:
+    return instant.isoformat() if isinstance(instant, datetime) else instant
 
 
 def _afters(after: str | After | Sequence[str | After]) -> tuple[After, ...]:
