@@ -64,7 +64,7 @@ class Box:
                 try:
                     self.start(name)
                 except KilledEarly as error:
-                    self._later(name, error)
+                    self._later(name, str(error))
         except BaseException:
             self.stop()
             raise
@@ -92,26 +92,23 @@ class Box:
         for name, identity in list(self._running.items()):
             if not alive(identity):
                 del self._running[name]
-                trusted = now - self._since[name] > TRUSTED
-                wait = FIRST_WAIT if trusted else self._wait.get(name, FIRST_WAIT)
-                self._wait[name] = min(wait * 2, LONGEST_WAIT)
-                self._again[name] = now + wait
-                self.say(f"{name} (process {identity.pid}) ended; again in {duration(wait)}")
-                self._hand_on()
+                if now - self._since[name] > TRUSTED:
+                    self._wait.pop(name, None)
+                self._later(name, f"{name} (process {identity.pid}) ended")
         for name, when in list(self._again.items()):
             if now >= when:
                 del self._again[name]
                 try:
                     self.start(name)
                 except SynergyError as error:
-                    self._later(name, error)
+                    self._later(name, str(error))
 
-    def _later(self, name: str, error: SynergyError) -> None:
-        """It could not be started: once more after a while, later each time."""
+    def _later(self, name: str, why: str) -> None:
+        """Start it once more after a while, later each time."""
         wait = self._wait.get(name, FIRST_WAIT)
         self._wait[name] = min(wait * 2, LONGEST_WAIT)
         self._again[name] = time.monotonic() + wait
-        self.say(f"{error}\n{name}: again in {duration(wait)}")
+        self.say(f"{why}; again in {duration(wait)}")
         self._hand_on()
 
     def _hand_on(self) -> None:

@@ -5,7 +5,7 @@ import os
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +68,9 @@ def test_a_new_project_runs_and_its_test_is_green(fresh: Any, wait: Wait) -> Non
     assert "waits for a free worker" in why["root"]["text"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_up_runs_everything_and_leaves_nothing_behind(
-    fresh: Any, wait: Wait, number: signal.Signals
-) -> None:
+@contextlib.contextmanager
+def running_up(fresh: Any, wait: Wait) -> Iterator[subprocess.Popen[str]]:
+    """``up``, as soon as both programs run."""
     with subprocess.Popen(
         [*fresh.command, "up"],
         cwd=fresh.folder,
@@ -81,6 +80,14 @@ def test_up_runs_everything_and_leaves_nothing_behind(
         text=True,
     ) as up:
         wait(lambda: {*fresh.pids()} == {"scheduler", "worker", "up"}, "both programs")
+        yield up
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up_runs_everything_and_leaves_nothing_behind(
+    fresh: Any, wait: Wait, number: signal.Signals
+) -> None:
+    with running_up(fresh, wait) as up:
         wait(lambda: any(process != up.pid for process in fresh.processes()), "the programs")
         up.send_signal(number)
         said, _ = up.communicate(timeout=30)
@@ -94,15 +101,7 @@ def test_up_runs_everything_and_leaves_nothing_behind(
 def test_up_leaves_running_what_it_found_running(fresh: Any, wait: Wait) -> None:
     fresh.ok("start", "scheduler")
     found = fresh.pids()["scheduler"]
-    with subprocess.Popen(
-        [*fresh.command, "up"],
-        cwd=fresh.folder,
-        env=fresh.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as up:
-        wait(lambda: {*fresh.pids()} == {"scheduler", "worker", "up"}, "both programs")
+    with running_up(fresh, wait) as up:
         up.send_signal(signal.SIGINT)
         said, _ = up.communicate(timeout=30)
     assert f"scheduler runs already, process {found}" in said
@@ -121,15 +120,7 @@ def test_a_program_killed_while_it_starts_is_started_again(fresh: Any, wait: Wai
             "        marker.unlink()\n"
             "        os.kill(os.getpid(), signal.SIGKILL)\n"
         )
-    with subprocess.Popen(
-        [*fresh.command, "up"],
-        cwd=fresh.folder,
-        env=fresh.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as up:
-        wait(lambda: {*fresh.pids()} == {"scheduler", "worker", "up"}, "both programs")
+    with running_up(fresh, wait) as up:
         up.send_signal(signal.SIGINT)
         said, _ = up.communicate(timeout=30)
     assert up.returncode == 0, said
