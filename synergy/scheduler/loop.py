@@ -135,7 +135,7 @@ class Scheduler:
     def once(self, *, everything: bool = True) -> bool:
         """Take what has happened and do all that follows; False when nothing had."""
         now = self.setting.clock.now()
-        events = self._events(now)
+        events = self._events()
         wake = self.engine.wake_at()
         set_back = self._seen is not None and now < self._seen
         if not events and (set_back or (wake is not None and wake <= now)):
@@ -144,7 +144,7 @@ class Scheduler:
         while events:
             self._follow_up(events)
             more = everything and not self._renewal_is_due()
-            events = self._events(self.setting.clock.now()) if more else []
+            events = self._events() if more else []
         self._tidy(now)
         return worked
 
@@ -218,7 +218,7 @@ class Scheduler:
 
     # in
 
-    def _events(self, now: datetime) -> list[Event]:
+    def _events(self) -> list[Event]:
         store = self.setting.store
         events = self._changes()
         events += self.setting.sources.answers()
