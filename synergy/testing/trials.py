@@ -34,8 +34,7 @@ class Failure:
 
     def story(self) -> list[str]:
         """What happened, line by line."""
-        world = World(self.case, self.faults)
-        world.record()
+        world = World(self.case, self.faults, recording=True)
         found = world.run()
         return [*_surroundings(self.case), *world.story, f"{found}"]
 
@@ -135,8 +134,7 @@ def main(arguments: Sequence[str]) -> int:
 def _one(seed: int) -> int:
     failure = failure_of(seed)
     if failure is None:
-        world = World(case_of(seed))
-        world.record()
+        world = World(case_of(seed), recording=True)
         world.run()
         print("\n".join([*_surroundings(world.case), *world.story]))
         print(f"seed {seed}: kept, through {len(world.faults)} faults")

@@ -3,8 +3,8 @@
 The engine, the scheduler's loop and the worker's protocol are the real ones.  Each program is an
 *actor*: a coroutine that reaches the world only through its store, its bell and its clocks.  There
 everything can happen to it: it is killed, paused for longer than a lease, answered with an error
-before or after the effect, its rings are lost, doubled, late or out of order, its clock jumps; and
-whenever it waits, the others act.  One seed decides all of it, so that a seed replays exactly.
+before or after the effect, its rings are lost, late or out of order, its clock jumps; and whenever
+it waits, the others act.  One seed decides all of it, so that a seed replays exactly.
 
 The store checks every applied write (`invariants`).  Then the faults stop, and everything must come
 to its end (L1–L3).  `cases` makes the timetables, `trials` runs many seeds and shrinks a failing
@@ -13,6 +13,7 @@ one.
 
 import heapq
 import logging
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ from functools import partial
 from itertools import count
 from math import inf
 from random import Random
+from traceback import format_exc
 from typing import Any, Final, TypeVar
 
 from greenlet import getcurrent, greenlet
@@ -46,7 +48,7 @@ from synergy.errors import Unreachable
 from synergy.reading import Reading
 from synergy.scheduler.loop import Scheduler, Setting
 from synergy.scheduler.sources import SourcesAtOnce
-from synergy.testing.cases import Case
+from synergy.testing.cases import Case, Filed
 from synergy.testing.invariants import Broken, CheckedStore, Violation
 from synergy.worker import messages as at
 from synergy.worker.outcomes import Outcome, Verdict, failed
@@ -104,7 +106,7 @@ class Dice:
         return cls(switch, pause, kill, error, cut, cut + case.jumps)
 
 
-class Actor:
+class Actor(ABC):
     """A program: its coroutine, its clock, and what may happen to it."""
 
     role = ""
@@ -150,7 +152,7 @@ class Actor:
 
     def ring(self, role: str) -> None:
         """Wake the others; a hint that may get lost."""
-        self.world.ring(self, role)
+        self.world.ring(role)
 
     def listen(self, role: str) -> "Actor":
         """Everybody listens to its own role."""
@@ -179,7 +181,8 @@ class Actor:
         self.rung = False
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Stop listening."""
+        self.listening = False
 
     # life
 
@@ -203,9 +206,9 @@ class Actor:
         self.world.tell(self, end)
         self.world.ended(self)
 
+    @abstractmethod
     def main(self) -> None:
         """What the program does until it ends."""
-        raise NotImplementedError
 
     def sleep(self, seconds: float) -> None:
         """Let the others act for so long, or until woken."""
@@ -356,7 +359,7 @@ class Wire:
         return [self._write("save_units", self._store.save_units, write) for write in writes]
 
     def claim(self, claim: Claim) -> list[Unit]:
-        """Units are claimed one by one too."""
+        """One call, as for stores that take many with one statement; each taken is told."""
         self._boundary("claim", after=False)
         self._remember()
         units = self._store.claim(claim)
@@ -634,10 +637,15 @@ class WorkerActor(Actor):
 class World:
     """One case, lived through."""
 
-    def __init__(self, case: Case, only: frozenset[str] | None = None) -> None:
+    def __init__(
+        self, case: Case, only: frozenset[str] | None = None, *, recording: bool = False
+    ) -> None:
         self.case = case
         #: Let only these faults happen; None for all.
         self.only = only
+        #: What happened, for people, as far as it is to be kept.
+        self.story: list[str] = []
+        self.recording = recording
         self.catalog: Catalog = case.catalog
         self.store = CheckedStore(self.catalog, strict=True)
         self.now = case.begin
@@ -650,9 +658,6 @@ class World:
         #: Whether everything is being taken down.
         self.over = False
         self.faults: list[Fault] = []
-        #: What happened, for people: kept where `record` was asked for.
-        self.story: list[str] = []
-        self.recording = False
         self.hub = getcurrent()
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
@@ -680,8 +685,7 @@ class World:
             except Broken as broken:
                 return broken.violation
             except Exception as error:
-                self.story.append(f"{type(error).__name__}: {error}")
-                self.crash = error
+                self.story += format_exc().splitlines()
                 return Violation("crash", f"{type(error).__name__}: {error}")
             finally:
                 self._take_down()
@@ -821,8 +825,8 @@ class World:
             wait = self._restart.choice([0.05, 0.5, 2.0, 6.0, 18.0]) if self.faulty else 0.1
             self._at(wait, actor.begin)
 
-    def ring(self, ringer: Actor, role: str) -> None:
-        """A hint: it may be lost, doubled, late, and out of order."""
+    def ring(self, role: str) -> None:
+        """A hint: it may be lost, late, and out of order."""
         for actor in self.actors:
             if actor.role == role and actor.alive:
                 drawn = self._bell.random()
@@ -894,7 +898,7 @@ class World:
 
     # operators
 
-    def _file(self, filed: Any) -> None:
+    def _file(self, filed: Filed) -> None:
         self._reprocess(filed.id, filed.process, filed.starts, filed.action)
 
     def _reprocess(
@@ -906,7 +910,7 @@ class World:
         self.store.file_request(
             Request(id=id_, action=action, process=process, starts=starts, filed_at=self.now)
         )
-        self._at(0.001, lambda: self.ring(self.actors[0], "scheduler"))
+        self._at(0.001, lambda: self.ring("scheduler"))
 
     # the end
 
@@ -1005,10 +1009,6 @@ class World:
         return self.store._last_seq
 
     # the story
-
-    def record(self) -> None:
-        """Keep the story."""
-        self.recording = True
 
     def tell(self, actor: Actor, text: str) -> None:
         """A line of the story."""
