@@ -10,7 +10,7 @@ from datetime import datetime
 from synergy.core.catalog import Catalog
 from synergy.core.events import Loaded
 from synergy.core.intervals import Interval
-from synergy.core.model import FeedEntry, Job, Standing, Unit
+from synergy.core.model import FeedEntry, Job, Standing, Unit, embryo
 from synergy.core.states import JobState
 from synergy.core.timetable import Timetable
 from synergy.ports import Store
@@ -115,7 +115,7 @@ class Reading:
             )
         job = self.timetable.active.get((process, interval.start))
         if job is None:
-            job = Job(process=process, interval=interval)
+            job = embryo(process, interval)
         unit = self.unit_of(job)
         return Row(
             process=process,

@@ -9,7 +9,7 @@ from synergy.capture import attempt_log_path, read_log
 from synergy.cli.naming import interval_named, process_named, reading_of
 from synergy.cli.output import Output, command
 from synergy.core.intervals import Interval
-from synergy.core.model import Job, Unit, unit_key
+from synergy.core.model import Job, Unit, embryo, job_key, unit_key
 from synergy.core.states import UnitState
 from synergy.errors import BadInput, NotFound
 from synergy.project import Project
@@ -81,8 +81,8 @@ def _unit(args: argparse.Namespace, reading: Reading) -> Unit:
         )
     else:
         interval = interval_named(reading.catalog, process, args.interval)
-        key = Job(process=process, interval=interval).key
-        job = reading.store.read_jobs([key]).get(key, Job(process=process, interval=interval))
+        key = job_key(process, interval)
+        job = reading.store.read_jobs([key]).get(key, embryo(process, interval))
     for key in _keys(args, process, job.interval, job):
         unit = reading.store.read_units([key]).get(key)
         if unit is not None:

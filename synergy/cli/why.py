@@ -14,7 +14,7 @@ from synergy.cli.naming import interval_named, process_named, reading_of
 from synergy.cli.output import Output, ago, clock, command, instant, who
 from synergy.clock import SystemClock
 from synergy.core.intervals import Interval
-from synergy.core.model import Job, Unit
+from synergy.core.model import Job, Unit, job_key
 from synergy.core.readiness import (
     Awaited,
     Held,
@@ -260,7 +260,7 @@ def _at_work(unit: Unit, now: datetime) -> tuple[str, str, datetime | None]:
 
 
 def _ended(reading: Reading, process: str, interval: Interval, state: JobState) -> Link:
-    key = Job(process=process, interval=interval).key
+    key = job_key(process, interval)
     job = reading.store.read_jobs([key]).get(key)
     reason = job.reason if job is not None else ""
     if state is JobState.FAILED:

@@ -40,7 +40,7 @@ from synergy.core.events import (
     UnitSaved,
 )
 from synergy.core.intervals import Interval
-from synergy.core.model import Job, JobWrite, Json, Request, Unit, UnitWrite
+from synergy.core.model import Job, JobWrite, Json, Request, Unit, UnitWrite, embryo
 from synergy.core.operations import Key, Operations, answered, in_words
 from synergy.core.readiness import Hopeless, NotBegun, Pausing, Ready, Waiting, judge
 from synergy.core.states import AT_WORK, TERMINAL, UNIT_TERMINAL, JobState, UnitState
@@ -754,7 +754,7 @@ class Engine:
         if busy is not None and freerun.misfire == "all":
             return
         self._fired[name] = firing.instant
-        job = Job(process=name, interval=freeruns.firing_interval(firing.instant))
+        job = embryo(name, freeruns.firing_interval(firing.instant))
         if busy is not None:
             self.save(
                 machines.skipped("freerun", job, now, f"the run of {_iso(busy)} was still at work"),
@@ -786,7 +786,7 @@ class Engine:
 
     def _trigger_freerun(self, request: Request, now: datetime) -> str:
         busy = self._firing.get(request.process)
-        job = Job(process=request.process, interval=freeruns.firing_interval(request.filed_at))
+        job = embryo(request.process, freeruns.firing_interval(request.filed_at))
         if busy is None:
             self._start_firing(job, in_words(request), now)
         elif busy != request.filed_at:

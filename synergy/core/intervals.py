@@ -368,6 +368,9 @@ class _DateCut:
         #: the length of a unit, in months or in days
         self._months = _NOMINAL[granularity] * grouping // _NOMINAL[Granularity.MONTHLY]
         self._days = _NOMINAL[granularity] // _DAY
+        # The same few units are asked for by all that is built on them.
+        self._begin = lru_cache(maxsize=_REMEMBERED)(self._first_second)
+        self._interval = lru_cache(maxsize=_REMEMBERED)(self._cut_out)
 
     def containing(self, second: int) -> Interval:
         today = date.fromordinal((second + _stretch(self._zone, second).offset) // _DAY + _DAY_ZERO)
@@ -396,10 +399,10 @@ class _DateCut:
             return date(year, month + 1, 1)
         return date.fromordinal(unit * self._days + 1)
 
-    def _begin(self, unit: int) -> int:
+    def _first_second(self, unit: int) -> int:
         return first_reaching(self._zone, (self._first_day(unit).toordinal() - _DAY_ZERO) * _DAY)
 
-    def _interval(self, unit: int) -> Interval:
+    def _cut_out(self, unit: int) -> Interval:
         return Interval(
             _instant(self._begin(unit)),
             _instant(self._begin(unit + 1)),
@@ -528,6 +531,8 @@ _REACH: Final = 2 * _DAY
 _PROBE: Final = 2 * _DAY
 #: About a year: what is found out about a zone at a time.
 _CHUNK: Final = 400 * _DAY
+#: So many of its units does a cut remember: ten years of days.
+_REMEMBERED: Final = 4096
 
 #: Of what whole a group must be a part, for the granularities that can be grouped.
 _GROUPED: Final = {Granularity.MINUTELY: 60, Granularity.HOURLY: 24, Granularity.MONTHLY: 12}

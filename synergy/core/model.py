@@ -7,7 +7,7 @@ All instants are aware UTC datetimes.
 
 from collections.abc import Mapping
 from dataclasses import field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from synergy.core.intervals import Interval
@@ -125,6 +125,19 @@ class Job:
         )
         following.__dict__["transitions"] = (*self.transitions, made)[-TRANSITIONS_KEPT:]
         return following
+
+
+def embryo(process: str, interval: Interval) -> Job:
+    """The job of an interval of which nothing was ever written."""
+    derived = object.__new__(Job)
+    derived.__dict__ = fields = _EMBRYO.copy()
+    fields["process"], fields["interval"] = process, interval
+    return derived
+
+
+_ALL_TIME = Interval(datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC), "")
+#: What all embryos have in common: each interval begins as one, and a copy is made much quicker.
+_EMBRYO = Job(process="", interval=_ALL_TIME).__dict__
 
 
 def job_key(process: str, interval: Interval) -> str:

@@ -16,7 +16,7 @@ from synergy.core.catalog import Catalog
 from synergy.core.commands import AnswerRequest, Command, ReadJobs
 from synergy.core.events import JobsRead
 from synergy.core.intervals import BadLabel, Interval
-from synergy.core.model import Job, Json, Request, Unit
+from synergy.core.model import Job, Json, Request, Unit, embryo
 from synergy.core.timetable import Timetable
 
 #: A job by process and start.
@@ -275,7 +275,7 @@ class Operations:
         active = self._desk.timetable.active.get((name, interval.start))
         if active is not None:
             return active
-        derived = Job(process=name, interval=interval)
+        derived = embryo(name, interval)
         return operation.read.get(derived.key, derived)
 
 

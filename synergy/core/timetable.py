@@ -14,7 +14,7 @@ from typing import Any
 
 from synergy.core.catalog import Catalog, Input
 from synergy.core.intervals import Interval
-from synergy.core.model import FeedEntry, Job, Json, LedgerRecord, Standing
+from synergy.core.model import FeedEntry, Job, Json, LedgerRecord, Standing, embryo
 from synergy.core.states import TERMINAL, JobState
 
 #: Index of "nothing known".
@@ -177,7 +177,7 @@ class Timetable:
             return found
         if self.ledgers[process].at(interval.start) is not None:
             return None
-        return Job(process=process, interval=interval)
+        return embryo(process, interval)
 
     def agrees(self, job: Job) -> bool:
         """Whether the ledger has a stored job as it stands."""

@@ -19,6 +19,7 @@ from synergy.core.model import (
     Refused,
     Unit,
     UnitWrite,
+    embryo,
     job_key,
 )
 from synergy.core.states import JobState, UnitState
@@ -103,7 +104,7 @@ class CheckedStore(MemoryStore):
     # what must hold
 
     def _check_job(self, before: Job | None, job: Job) -> None:
-        known = before or Job(process=job.process, interval=job.interval)
+        known = before or embryo(job.process, job.interval)
         process = self.catalog.processes.get(job.process)
         if process is not None and process.calendar.starting_at(job.interval.start) != job.interval:
             self._found("I1", f"{job.key} is no interval of its process")

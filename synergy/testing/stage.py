@@ -14,7 +14,7 @@ from synergy.core import recovery
 from synergy.core.building import build
 from synergy.core.context import Context
 from synergy.core.intervals import Interval
-from synergy.core.model import Applied, Claim, Job, Request, Unit, UnitWrite
+from synergy.core.model import Applied, Claim, Job, Request, Unit, UnitWrite, embryo
 from synergy.core.states import JobState, UnitInput, UnitState, next_unit_state
 from synergy.core.timetable import Timetable
 from synergy.ports import Bell, Store
@@ -175,7 +175,7 @@ class Stage:
     def job(self, process: str, label: str) -> Job:
         """The job as stored, or the derived embryo."""
         interval = self.interval(process, label)
-        derived = Job(process=process, interval=interval)
+        derived = embryo(process, interval)
         return self.store.read_jobs([derived.key]).get(derived.key, derived)
 
     def state(self, process: str, label: str) -> JobState:

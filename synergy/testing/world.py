@@ -42,6 +42,7 @@ from synergy.core.model import (
     Request,
     Unit,
     UnitWrite,
+    embryo,
 )
 from synergy.core.states import JobState
 from synergy.errors import Unreachable
@@ -344,7 +345,8 @@ class Wire:
         self._boundary("commit", after=True)
 
     def _remember(self) -> None:
-        if self._alone and self._before is None:
+        # Without faults every transaction is committed.
+        if self._alone and self._before is None and self._actor.world.faulty:
             self._before = _contents(self._store)
 
     def _boundary(self, what: str, *, after: bool, sore: bool = False) -> None:
@@ -923,7 +925,7 @@ class World:
         ]
 
     def _stored(self, process: str, interval: Interval) -> Job:
-        derived = Job(process=process, interval=interval)
+        derived = embryo(process, interval)
         return self.store._jobs.get(derived.key, derived)
 
     def _open_ends(self) -> str:
