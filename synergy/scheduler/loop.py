@@ -51,8 +51,10 @@ RENEWAL = timedelta(seconds=1)
 LEASE_NAME = "scheduler"
 #: The loop looks into the store at least so often, in case a ring was missed.
 POLL = timedelta(milliseconds=250)
-#: Ledgers are stored, and old firings forgotten, so often.
+#: What is old is forgotten so often.
 HOUSEKEEPING = timedelta(seconds=15)
+#: Ledgers are stored then if the feed has so many entries more: who starts reads the rest there.
+LEDGERS_AFTER = 1000
 #: Wait between attempts to reach a store that does not answer, doubling up to the longest.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 #: Documents folded, and changes read, in one go.
@@ -336,7 +338,8 @@ class Scheduler:
         if now < self._tidy_at:
             return
         self._tidy_at = now + HOUSEKEEPING
-        self._save_ledgers()
+        if self._position >= self._stored_position + LEDGERS_AFTER:
+            self._save_ledgers()
         store = self.setting.store
         for name in self.setting.catalog.freeruns:
             kept = store.last_jobs(name, FIRINGS_KEPT)

@@ -13,6 +13,7 @@ def test_the_feed_is_cut_behind_the_ledgers_and_a_restart_knows_everything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(loop, "FEED_KEPT", 10)
+    monkeypatch.setattr(loop, "LEDGERS_AFTER", 100)
     levels = [daily("day", run="w:f"), hourly("hour", run="w:f")]
     context = Context(tree("t", levels, start="2026-05-01", until=f"2026-05-0{1 + DAYS}", lag=0))
     stage = Stage(context, at="2026-06-01T00:00Z")
