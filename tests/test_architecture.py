@@ -20,7 +20,7 @@ RUNGS: tuple[frozenset[str], ...] = (
     frozenset({"ports", "records", "project", "reading", "schemas"}),
     frozenset({"stores", "brokers", "scheduler", "worker", "supervisor", "mx"}),
     frozenset({"testing", "app", "__init__"}),
-    frozenset({"bench"}),
+    frozenset({"bench", "services"}),
     frozenset({"cli", "__main__"}),
 )
 
