@@ -1,31 +1,44 @@
 """The checks of the project, behind ``launch.py test``: lint, types, tests, each in a line."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
+#: What is ours among the arguments; with these no server is brought up.
+WITHOUT_SERVERS = ("--quick", "--embedded-only")
 
 
 def main(argv: Sequence[str]) -> int:
     """Run everything, even after a failure; return the worst exit code.
 
-    ``--quick`` leaves out the tests marked slow; every other argument goes to pytest. The last line
+    Brings up MongoDB and RabbitMQ for the tests that need them (``launch.py services``), says
+    before what it installs for that, and takes down what it brought up. ``--embedded-only``
+    refrains from it; ``--quick`` too, and leaves out the tests marked slow. Servers that the
+    environment names are used in any case. Every other argument goes to pytest. The last line
     printed is pytest's own closing line.
     """
     if {"-h", "--help"} & {*argv}:
         print(f"{__doc__}\n\n{main.__doc__}")
         return 0
-    options = [argument for argument in argv if argument != "--quick"]
-    if len(options) < len(argv):
+    options = [argument for argument in argv if argument not in WITHOUT_SERVERS]
+    if "--quick" in argv:
         options = ["-m", "not slow", *options]
     use_test_data(os.environ)
+    codes = [step("ruff", "check", "."), step("mypy")]
     # The tests come last: their closing line says how the whole went.
-    codes = [step("ruff", "check", "."), step("mypy"), tests(options)]
-    return max(codes)
+    if {*WITHOUT_SERVERS} & {*argv}:
+        os.environ["SYNERGY_TEST_SERVERS"] = "none"
+        return max(*codes, tests(options))
+    with servers(os.environ) as code:
+        return max(*codes, code, tests(options))
 
 
 def use_test_data(environment: MutableMapping[str, str]) -> None:
@@ -58,6 +71,46 @@ def tests(options: Sequence[str]) -> int:
     sys.stdout.flush()
     command = [sys.executable, "-m", "pytest", *colour, *options]
     return exit_code(subprocess.run(command, cwd=PROJECT).returncode)
+
+
+@contextmanager
+def servers(environment: MutableMapping[str, str]) -> Iterator[int]:
+    """Real servers while the tests run, named to them in the environment; 1 where CI lacks one."""
+    # A polite end reaches the `finally` below.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    began = time.monotonic()
+    before = standing()
+    for name, source in services("up", "--dry-run").items():
+        if source.startswith("to be installed"):
+            print(f"services: {name} is {source}", flush=True)
+    try:
+        found = services("up")
+        for one in found["servers"]:
+            environment[one["variable"]] = one["url"]
+        for one in found["missing"]:
+            environment[f"{one['variable']}_MISSING"] = one["why"]
+            print(f"services: the tests with {one['name']} go without: {one['why']}")
+        code = 1 if found["missing"] and environment.get("CI") else 0
+        announce("services", code, began)
+        yield code
+    finally:
+        if ours := sorted(standing() - before):
+            services("down", *ours)
+
+
+def standing() -> set[str]:
+    """The servers that were started here, by this run or another."""
+    found = services("status")["servers"]
+    return {one["name"] for one in found if one["state"] in ("running", "broken")}
+
+
+def services(*words: str) -> Any:
+    """What ``launch.py services`` answers; what it is doing is shown as it goes."""
+    command = [sys.executable, "-m", "synergy.cli", "services", *words, "--json"]
+    done = subprocess.run(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    if not done.stdout:  # it has said why
+        sys.exit(exit_code(done.returncode))
+    return json.loads(done.stdout)
 
 
 def exit_code(status: int) -> int:
