@@ -95,7 +95,7 @@ def servers(environment: MutableMapping[str, str]) -> Iterator[int]:
         yield code
     finally:
         if ours := sorted(standing() - before):
-            services("down", *ours)
+            services("down", *ours, quiet=True)
 
 
 def standing() -> set[str]:
@@ -104,11 +104,17 @@ def standing() -> set[str]:
     return {one["name"] for one in found if one["state"] in ("running", "broken")}
 
 
-def services(*words: str) -> Any:
-    """What ``launch.py services`` answers; what it is doing is shown as it goes."""
-    command = [sys.executable, "-m", "synergy.cli", "services", *words, "--json"]
-    done = subprocess.run(command, cwd=PROJECT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-    if not done.stdout:  # it has said why
+def services(*words: str, quiet: bool = False) -> Any:
+    """What ``launch.py services`` answers; what it is doing is shown as it goes, unless `quiet`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "synergy.cli", "services", *words, "--json"],
+        cwd=PROJECT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if quiet else None,
+    )
+    if not done.stdout:
+        sys.stderr.buffer.write(done.stderr or b"")
         sys.exit(exit_code(done.returncode))
     return json.loads(done.stdout)
 

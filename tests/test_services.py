@@ -16,10 +16,20 @@ import psutil
 import pytest
 
 from synergy.errors import BadInput
+from synergy.programs import PidFile, alive, identity_of
 from synergy.services import wire
 from synergy.services.keeping import compose_environment
 from synergy.services.kinds import KINDS, Kind, Mongo, MongoSet, Rabbit
-from synergy.services.sources import Machine, Source, Unavailable, Way, choose
+from synergy.services.sources import (
+    Machine,
+    Source,
+    Unavailable,
+    Way,
+    choose,
+    find_programs,
+    install,
+    services_stay_off,
+)
 from tests import servers
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -55,6 +65,13 @@ class Services:
         """One server, as status tells."""
         return self.json("status", name)["servers"][0]
 
+    def rewrite(self, name: str, **who: Any) -> None:
+        """Say of its first process that it is somebody else."""
+        file = self.folder / "state.json"
+        document = json.loads(file.read_text())
+        next(iter(document[name]["processes"].values())).update(who)
+        file.write_text(json.dumps(document))
+
     def processes(self) -> list[psutil.Process]:
         """All on this machine that have to do with the folder."""
         return [one for one in psutil.process_iter() if str(self.folder) in _words_of(one)]
@@ -80,6 +97,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
 # ---- real processes
 
 
+@pytest.mark.slow
 def test_a_mongod_comes_up_is_found_again_and_leaves_nothing(services: Services) -> None:
     servers.program("mongod")
     done = services.run("up", "mongodb")
@@ -135,6 +153,7 @@ def test_a_set_of_three_elects_another_primary(services: Services) -> None:
     assert "stands with 3 members, not 1" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_rabbitmq_meets_nobody_else(services: Services) -> None:
     servers.program("rabbitmq-server")
     assert services.run("up", "rabbitmq").returncode == 0
@@ -155,11 +174,8 @@ def test_a_rabbitmq_meets_nobody_else(services: Services) -> None:
 
 
 def test_what_does_not_start_says_why_and_leaves_nothing(services: Services) -> None:
-    broken = services.folder.parent / "bin"
-    broken.mkdir()
-    (broken / "mongod").write_text("#!/bin/sh\necho the disk is made of cheese\nexit 3\n")
-    (broken / "mongod").chmod(0o755)
-    done = services.run("up", "mongodb", PATH=f"{broken}:{os.environ['PATH']}")
+    broken = program_of(services, "mongod", "echo the disk is made of cheese; exit 3")
+    done = services.run("up", "mongodb", **broken)
     assert done.returncode == 1
     assert done.stderr.splitlines()[0] == "MongoDB: its mongodb ended; it said last:"
     assert "made of cheese" in done.stderr
@@ -167,25 +183,54 @@ def test_what_does_not_start_says_why_and_leaves_nothing(services: Services) -> 
     assert services.state("mongodb")["state"] == "absent"
 
 
-def test_the_process_that_got_the_number_of_ours_is_not_ended(services: Services) -> None:
+@pytest.mark.slow
+def test_who_got_the_number_of_ours_is_not_ended_and_ours_is(services: Services) -> None:
     servers.program("mongod")
     assert services.run("up", "mongodb").returncode == 0
-    ours = services.state("mongodb")["pids"]["mongodb"]
+    ours = identity_of(services.state("mongodb")["pids"]["mongodb"])
     bystander = subprocess.Popen(["sleep", str(PATIENCE)])
     try:
-        file = services.folder / "state.json"
-        document = json.loads(file.read_text())
-        document["mongodb"]["processes"]["mongodb"]["pid"] = bystander.pid
-        file.write_text(json.dumps(document))
+        services.rewrite("mongodb", pid=bystander.pid)
         assert services.state("mongodb")["state"] == "broken"
+        refused = services.run("up", "mongodb")
+        assert refused.returncode == 4, "its port is not free"
+        assert "taken by somebody else; choose anew with: services down mongodb" in refused.stderr
         assert services.run("down").returncode == 0
         assert bystander.poll() is None
+        assert ours is not None
+        assert not alive(ours), "its mark told whose it is"
     finally:
         bystander.kill()
         bystander.wait()
-        process = psutil.Process(ours)
-        process.kill()
-        process.wait(PATIENCE)
+
+
+def test_an_up_that_is_killed_leaves_nothing_that_down_does_not_find(services: Services) -> None:
+    """The process kills who starts it: most often before it could be written down."""
+    killer = "kill -9 $PPID; exec sleep 120"
+    for _ in range(3):
+        done = services.run("up", "mongodb", **program_of(services, "mongod", killer))
+        assert done.returncode == -signal.SIGKILL
+        assert len(services.processes()) == 1
+        assert services.run("down").returncode == 0
+        assert services.processes() == []
+        assert not services.folder.exists()
+
+
+def test_two_at_once_do_not_meet(services: Services) -> None:
+    with PidFile(services.folder / "services.pid"):
+        for word in ("up", "down"):
+            refused = services.run(word, "mongodb")
+            assert refused.returncode == 4
+            assert f"already running as process {os.getpid()}" in refused.stderr
+
+
+def program_of(services: Services, name: str, script: str) -> dict[str, str]:
+    """An environment with this program first on PATH."""
+    folder = services.folder.parent / "bin"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+    return {"PATH": f"{folder}:{os.environ['PATH']}"}
 
 
 def is_primary(port: int) -> bool:
@@ -305,6 +350,50 @@ def test_the_order_of_the_sources(kind: Kind, found: Machine, expected: Source) 
 def test_where_there_is_none_the_reason_is_told(kind: Kind, found: Machine, why: str) -> None:
     with pytest.raises(Unavailable, match=why):
         choose(kind, found)
+
+
+def test_debians_service_stays_off_while_it_is_installed(tmp_path: Path) -> None:
+    policy = tmp_path / "policy-rc.d"
+    with services_stay_off(policy):
+        assert subprocess.run([policy, "rabbitmq-server", "start"]).returncode == 101
+    assert not policy.exists()
+
+    # one that is there is the machine's own: it is asked, and never changed
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    with services_stay_off(policy):
+        pass
+    policy.write_text("#!/bin/sh\nexit 0\n")
+    with pytest.raises(Unavailable, match="would let its service start"), services_stay_off(policy):
+        pass
+    assert policy.read_text() == "#!/bin/sh\nexit 0\n"
+
+
+def test_without_a_network_the_reason_is_told_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    said: list[str] = []
+    with pytest.raises(Unavailable, match=r"MongoDB: .* -m pip failed .*fiftyone"):
+        install(Mongo(), said.append)
+    assert [str(tmp_path) in sentence for sentence in said] == [True]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_what_was_downloaded_once_is_found_without_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    before = find_programs().get("mongod")
+    cached = tmp_path / "synergy" / "mongod-6.0.5" / "mongod"
+    cached.parent.mkdir(parents=True)
+    cached.touch(0o755)
+    assert find_programs().get("mongod") == (before or str(cached))
 
 
 def test_compose_knows_every_service_and_every_variable() -> None:

@@ -1,9 +1,9 @@
 """Brings servers up, knows them again, takes them down.
 
 Everything lies in one folder: ``state.json`` says what was started (each process by its id and its
-birth, so that `down` ends nothing else), beside it the servers' data and logs.  What is written
-there is written before anybody is told, and a process as soon as it runs: whoever comes after a
-call that was killed finds what it left, and goes on.
+birth, so that `down` ends nothing else), beside it the servers' data and logs.  Whoever comes after
+a call that was killed finds what it left: a process is written down as soon as it runs, and one
+that was not, because the call died in between, is known by a mark in its environment.
 """
 
 import os
@@ -19,8 +19,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from synergy.errors import Conflict, SynergyError, TimedOut, Unreachable
-from synergy.programs import PidFile, alive, identity_of, start_detached, stop
-from synergy.services.kinds import HOST, KINDS, Kind, Launch, MongoSet, own_environment
+from synergy.programs import Identity, PidFile, alive, identity_of, start_detached, stop
+from synergy.services.kinds import HOST, KINDS, MARK, Kind, Launch, MongoSet, own_environment
 from synergy.services.sources import Say, Source, Way, choose, install, machine_now
 from synergy.services.standing import Standing, read, write
 
@@ -191,7 +191,8 @@ def _start(place: Place, kind: Kind, stands: Standing) -> Standing:
         for name in launch.ports:
             _check_free(kind, launch, stands.ports[name])
         log = _log(place, launch.name)
-        pid = start_detached(launch.argv, log, place.folder, own_environment(launch.environment))
+        environment = own_environment(launch.environment, _mark(place, kind.name))
+        pid = start_detached(launch.argv, log, place.folder, environment)
         identity = identity_of(pid)
         if identity is None:
             raise SynergyError(_last_words(kind, launch.name, log))
@@ -307,11 +308,31 @@ def _end(place: Place, name: str, stands: Standing) -> None:
         kind = next(_as_it_stands(kind, stands) for kind in KINDS if kind.name == name)
         words = ("rm", "--stop", "--force", "--volumes", *kind.compose_services())
         _compose(place, kind, stands, *words)
-    for identity in reversed([*stands.processes.values()]):
+    for identity in [*reversed([*stands.processes.values()]), *_marked(_mark(place, name))]:
         stop(identity, 0)
     for own in {name, *stands.ports, *stands.processes}:
         shutil.rmtree(place.folder / own, ignore_errors=True)
         _log(place, own).unlink(missing_ok=True)
+
+
+def _marked(mark: str) -> list[Identity]:
+    """Processes with this mark, where the system lets their environment be read (Linux)."""
+    wanted = f"{MARK}={mark}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        # Who it is, before what it is: the number may go to another in between.
+        identity = identity_of(int(path.parent.name))
+        try:
+            ours = wanted in path.read_bytes().split(b"\0")
+        except OSError:  # it has ended, or is somebody else's
+            continue
+        if ours and identity is not None:
+            found.append(identity)
+    return found
+
+
+def _mark(place: Place, name: str) -> str:
+    return f"{place.folder}/{name}"
 
 
 def _forget(place: Place, name: str) -> None:

@@ -35,6 +35,9 @@ MONGOD_OPTIONS = (
 #: What the shell of whoever brings servers up says to other RabbitMQ nodes is not for ours.
 FOREIGN = ("RABBITMQ_", "ERL_", "NOTIFY_SOCKET")
 
+#: Set for every process of ours, and by that for all that it starts: whose it is.
+MARK = "SYNERGY_SERVICE"
+
 RABBITMQ_CONF = """\
 listeners.tcp.1 = {host}:{amqp}
 default_user = {name}
@@ -285,7 +288,8 @@ class Rabbit:
             "RABBITMQ_NODE_PORT": str(ports["amqp"]),
             "RABBITMQ_DIST_PORT": str(ports["distribution"]),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": loopback,
-            "RABBITMQ_CTL_ERL_ARGS": loopback,
+            # It would start an epmd of its own where there is none.
+            "RABBITMQ_CTL_ERL_ARGS": f"{loopback} -start_epmd false",
             "RABBITMQ_MNESIA_BASE": str(own / "data"),
             "RABBITMQ_LOG_BASE": str(own / "log"),
             "RABBITMQ_LOGS": "-",
@@ -317,10 +321,10 @@ def kinds_named(names: Iterable[str], members: int = 1) -> list[Kind]:
     return [kind for kind in kinds if not wanted or kind.name in wanted]
 
 
-def own_environment(additions: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process of ours."""
+def own_environment(additions: Mapping[str, str], mark: str) -> dict[str, str]:
+    """The environment of a process of ours, with a mark by which it is known to be ours."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    return {**inherited, **additions}
+    return {**inherited, **additions, MARK: mark}
 
 
 def _mongod(

@@ -235,8 +235,8 @@ def _try(mongod: Path) -> None:
 
 def _install_rabbitmq(say: Say) -> str:
     say("installing rabbitmq-server with apt-get (about 23 packages); its service stays off")
-    with _services_stay_off():
-        _run(["apt-get", "update", "-q"], "RabbitMQ")
+    with services_stay_off():
+        _works(("apt-get", "update", "-q"), APT_PATIENCE)  # else the lists that are there must do
         options = ["-q", "-y", "--no-install-recommends"]
         waiting = ["-o", f"DPkg::Lock::Timeout={APT_PATIENCE}"]
         _run(["apt-get", "install", *options, *waiting, "rabbitmq-server"], "RabbitMQ")
@@ -247,8 +247,12 @@ def _install_rabbitmq(say: Say) -> str:
 
 
 @contextmanager
-def _services_stay_off(policy: Path = POLICY) -> Iterator[None]:
-    """Debian starts a service when it installs it, unless this file forbids it."""
+def services_stay_off(policy: Path = POLICY) -> Iterator[None]:
+    """Debian starts a service when it installs it, unless this file forbids it.
+
+    Raises:
+        Unavailable: there is one that allows it, which is not ours to change.
+    """
     if policy.exists():
         asked = subprocess.run([str(policy), "rabbitmq-server", "start"], capture_output=True)
         if asked.returncode != FORBIDDEN:
@@ -279,10 +283,10 @@ def _engine() -> str:
     return ""
 
 
-def _works(command: tuple[str, ...]) -> bool:
+def _works(command: tuple[str, ...], patience: float = ENGINE_PATIENCE) -> bool:
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=ENGINE_PATIENCE
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=patience
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
