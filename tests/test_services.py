@@ -257,6 +257,75 @@ def test_a_server_that_the_environment_names_is_used_as_it_is(services: Services
     assert "secret" not in gone.stderr
 
 
+# ---- the whole run
+
+
+def whole_run(file: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """``launch.py test`` on one file of tests."""
+    outside = ("SYNERGY_", "CI")
+    own = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
+    return subprocess.run(
+        [sys.executable, "-m", "synergy.cli", "test", "-q", *options, str(file)],
+        cwd=PROJECT,
+        env={**own, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+@pytest.fixture
+def lone_test(tmp_path: Path) -> Path:
+    """A test that says what it finds in the environment."""
+    file = tmp_path / "test_lone.py"
+    file.write_text(
+        "import os\n"
+        "def test_it():\n"
+        "    for name in sorted(os.environ):\n"
+        "        if name.startswith('SYNERGY_TEST_') and 'DATA' not in name:\n"
+        "            print(f'{name}={os.environ[name]}')\n"
+    )
+    return file
+
+
+def test_the_run_names_its_servers_to_the_tests(lone_test: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        place = f"127.0.0.1:{somebody.getsockname()[1]}"
+        named = {
+            "SYNERGY_TEST_MONGODB": f"mongodb://{place}/",
+            "SYNERGY_TEST_MONGODB_SET": f"mongodb://127.0.0.1:1,{place}/?replicaSet=theirs",
+            "SYNERGY_TEST_RABBITMQ": f"amqp://{place}/",
+        }
+        done = whole_run(lone_test, "-s", CI="true", **named)
+    assert done.returncode == 0, done
+    assert [line for line in done.stdout.splitlines() if line.startswith("SYNERGY_")] == [
+        f"{name}={url}" for name, url in named.items()
+    ]
+    assert "1 passed" in done.stdout.splitlines()[-1]
+    assert "to be installed" not in done.stdout
+
+
+def test_a_server_that_cannot_be_had_is_told_and_is_a_failure_in_ci(lone_test: Path) -> None:
+    nowhere = {kind.variable: "amqp://127.0.0.1:1/" for kind in KINDS}
+    done = whole_run(lone_test, "-s", **nowhere)
+    assert done.returncode == 0, done
+    for kind in KINDS:
+        assert f"services: the tests with {kind.name} go without: {kind.title}: " in done.stdout
+        assert f"{kind.variable}_MISSING={kind.title}: {kind.variable} names a" in done.stdout
+    assert whole_run(lone_test, CI="true", **nowhere).returncode == 1
+
+
+@pytest.mark.parametrize("option", ["--quick", "--embedded-only"])
+def test_a_run_without_servers_brings_none_up(lone_test: Path, option: str) -> None:
+    done = whole_run(lone_test, "-s", option)
+    assert done.returncode == 0, done
+    assert "services:" not in done.stdout + done.stderr
+    assert [line for line in done.stdout.splitlines() if line.startswith("SYNERGY_")] == [
+        "SYNERGY_TEST_SERVERS=none"
+    ]
+
+
 # ---- what a test does without
 
 
