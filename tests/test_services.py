@@ -326,6 +326,28 @@ def test_a_run_without_servers_brings_none_up(lone_test: Path, option: str) -> N
     ]
 
 
+# ---- from a shell
+
+
+def test_the_script_runs_a_command_with_the_servers_named() -> None:
+    script = PROJECT / "scripts" / "services"
+    own = {name: value for name, value in os.environ.items() if "SYNERGY_" not in name}
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        url = f"amqp://127.0.0.1:{somebody.getsockname()[1]}/?heartbeat=1&a=b"
+        named = {kind.variable: url for kind in KINDS}
+        done = subprocess.run(
+            [script, "run", "sh", "-c", 'echo "$SYNERGY_TEST_RABBITMQ"; exit 7'],
+            env={**own, **named, "SYNERGY_PYTHON": sys.executable},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+    assert (done.returncode, done.stdout) == (7, f"{url}\n"), done
+    bare = subprocess.run([script, "run"], capture_output=True, text=True)
+    assert bare.returncode == 2
+    assert "run needs a command" in bare.stderr
+
+
 # ---- what a test does without
 
 
@@ -507,6 +529,27 @@ def test_a_foreign_state_file_is_refused_not_guessed_at(tmp_path: Path) -> None:
         done = services.run(*words)
         assert done.returncode == 1
         assert f"{tmp_path / 'state.json'} cannot be read" in done.stderr
+
+
+def test_a_folder_with_something_else_is_refused_and_never_emptied(tmp_path: Path) -> None:
+    mine = tmp_path / "mongodb" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("ten years")
+    services = Services(tmp_path)
+    refused = services.run("up", "mongodb")
+    assert refused.returncode == 2
+    assert f"{tmp_path} holds something else" in refused.stderr
+    assert services.json("down")["ended"] == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
+
+    # what came into our folder later is not ours either
+    note = tmp_path / "ours" / "note.txt"
+    services = Services(note.parent)
+    done = services.run("up", "mongodb", **program_of(services, "mongod", "kill -9 $PPID"))
+    assert done.returncode == -signal.SIGKILL
+    note.write_text("mine")
+    assert services.json("down")["ended"] == ["mongodb"]
+    assert [*note.parent.iterdir()] == [note]
 
 
 def test_a_set_of_two_is_refused() -> None:

@@ -6,6 +6,7 @@ a call that was killed finds what it left: a process is written down as soon as 
 that was not, because the call died in between, is known by a mark in its environment.
 """
 
+import contextlib
 import os
 import random
 import secrets
@@ -18,12 +19,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from synergy.errors import Conflict, SynergyError, TimedOut, Unreachable
+from synergy.errors import BadInput, Conflict, SynergyError, TimedOut, Unreachable
 from synergy.programs import Identity, PidFile, alive, identity_of, start_detached, stop
 from synergy.services.kinds import HOST, KINDS, MARK, Kind, Launch, MongoSet, own_environment
 from synergy.services.sources import Say, Source, Way, choose, install, machine_now
-from synergy.services.standing import Standing, read, write
+from synergy.services.standing import FILE, Standing, read, write
 
+#: Held while something is being brought up or taken down.
+LOCK = "services.pid"
 #: Seconds that a server has to become ready; a replica set elects within them.
 PATIENCE = 90.0
 #: Seconds between two looks whether it is.
@@ -75,24 +78,28 @@ def servers_up(
     """Bring these servers up, those that run already as they are; one after the other.
 
     Raises:
+        BadInput: the folder holds something else.
         Unavailable: one cannot be had here (those before it stay).
         Conflict: somebody else is at it, or a set with another number of members runs.
         Unreachable: a server that the environment names does not answer.
         SynergyError: it did not start, with what it said last.
     """
-    with PidFile(place.folder / "services.pid"):
+    _refuse_foreign(place.folder)
+    with PidFile(place.folder / LOCK):
         return [_up(place, kind, environment, say) for kind in kinds]
 
 
 def servers_down(place: Place, kinds: Iterable[Kind], say: Say) -> list[str]:
     """End what was started of these and remove what they left; the names of those that stood.
 
+    Nothing else in the folder is touched; it goes with the last of them, when it is empty then.
+
     Raises:
         Conflict: somebody is bringing them up just now.
     """
     if not place.folder.exists():
         return []
-    with PidFile(place.folder / "services.pid"):
+    with PidFile(place.folder / LOCK):
         standing = read(place.folder)
         ended = [kind.name for kind in kinds if kind.name in standing]
         for name in ended:
@@ -100,7 +107,10 @@ def servers_down(place: Place, kinds: Iterable[Kind], say: Say) -> list[str]:
             write(place.folder, standing)
             say(f"{name}: ended, and its data removed")
         if not standing:
-            shutil.rmtree(place.folder)
+            (place.folder / FILE).unlink(missing_ok=True)
+    if not standing:
+        with contextlib.suppress(OSError):
+            place.folder.rmdir()
     return ended
 
 
@@ -135,12 +145,25 @@ def choose_sources(
 # ---- up
 
 
+def _refuse_foreign(folder: Path) -> None:
+    """That the folder is ours alone: what lies in it is removed one day.
+
+    Raises:
+        BadInput: it is not.
+    """
+    if (folder / FILE).exists() or not folder.exists():
+        return
+    if any(path.name != LOCK for path in folder.iterdir()):
+        raise BadInput(f"{folder} holds something else; name a folder that is empty or not there")
+
+
 def _up(place: Place, kind: Kind, environment: Mapping[str, str], say: Say) -> Server:
     standing = read(place.folder)
     if url := _given(kind, standing, environment):
         _check_reachable(kind, url)
         return _server(kind, None, url)
-    stands = standing.get(kind.name)
+    known = standing.get(kind.name)
+    stands = known
     if stands is None:
         stands = _begun(place, kind, environment, say)
     if stands.members != kind.members:
@@ -162,7 +185,7 @@ def _up(place: Place, kind: Kind, environment: Mapping[str, str], say: Say) -> S
         if isinstance(error, OSError):
             raise SynergyError(f"{kind.title}: {error}") from error
         raise
-    if stands != before:
+    if stands != known:
         say(f"{kind.name}: runs ({stands.source})")
     return _server(kind, stands, "")
 
@@ -239,9 +262,8 @@ def _check_reachable(kind: Kind, url: str) -> None:
     for host in hosts:
         one = urlsplit(f"//{host}")
         try:
-            socket.create_connection(
-                (one.hostname or HOST, one.port or port), CONNECT_PATIENCE
-            ).close()
+            address = (one.hostname or HOST, one.port or port)
+            socket.create_connection(address, CONNECT_PATIENCE).close()
         except (OSError, ValueError) as error:
             troubles.append(f"{host}: {error}")
         else:
