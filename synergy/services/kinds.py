@@ -231,7 +231,9 @@ class Rabbit:
         conf = RABBITMQ_CONF.format(
             host=HOST, amqp=ports["amqp"], name=RABBITMQ_NAME, password=password
         )
-        (own / "rabbitmq.conf").write_text(conf, "utf-8")
+        file = own / "rabbitmq.conf"
+        file.write_text(conf, "utf-8")
+        file.chmod(0o644)  # a container reads it as another user; the folder is closed to others
         if not program:
             return
         # Erlang makes its cookie from the clock; this one nobody can guess.
