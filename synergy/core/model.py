@@ -213,6 +213,11 @@ class Unit:
         return self.run > 0
 
     @property
+    def turn(self) -> tuple[int, datetime, str]:
+        """Units are taken in this order: priority (high first), then interval start, then key."""
+        return (-self.task.priority, self.interval.start, self.key)
+
+    @property
     def fence(self) -> "Fence":
         """What a conditional write on it must find unchanged."""
         return Fence(self.state, self.attempt, self.owner)
@@ -285,6 +290,8 @@ class Claim:
     limit: int
     #: Only these processes; None for all.
     processes: frozenset[str] | None = None
+    #: Only the units of these keys, which a broker has offered; None for all.
+    keys: tuple[str, ...] | None = None
     #: How many units may be claimed beyond `limit`, in the same order.
     ahead: int = 0
     #: Only units of these processes are claimed ahead, and only in their first attempt: one whose

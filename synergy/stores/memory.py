@@ -191,7 +191,7 @@ class MemoryStore:
         with self._lock:
             ready = (
                 unit
-                for unit in (self._units[key] for _, _, key in self._queue)
+                for unit in self._requested(claim.keys)
                 if (unit.not_before is None or unit.not_before <= claim.now)
                 and (claim.processes is None or unit.process in claim.processes)
             )
@@ -203,6 +203,14 @@ class MemoryStore:
             for before, after in zip(to_start + ahead, units, strict=True):
                 self._put_unit(after, before)
             return units
+
+    def _requested(self, keys: Iterable[str] | None) -> Iterable[Unit]:
+        """Those among the keys, in the order in which units are claimed."""
+        if keys is None:
+            return (self._units[key] for _, _, key in self._queue)
+        named = (self._units[key] for key in set(keys) if key in self._units)
+        requested = [unit for unit in named if unit.state is UnitState.REQUESTED]
+        return sorted(requested, key=lambda unit: unit.turn)
 
     def next_claimable(self) -> datetime | None:
         """The earliest `not_before` among requested units; the epoch for one without."""
@@ -232,16 +240,15 @@ class MemoryStore:
         return answers
 
     def _put_unit(self, unit: Unit, before: Unit | None) -> None:
-        key, start = unit.key, unit.interval.start
+        key = unit.key
         self._units[key] = unit
         if before is None:
             job = job_key(unit.process, unit.interval)
             self._units_of.setdefault(job, set()).add(key)
         elif before.state is UnitState.REQUESTED:
-            turn = (-before.task.priority, before.interval.start, key)
-            del self._queue[bisect_left(self._queue, turn)]
+            del self._queue[bisect_left(self._queue, before.turn)]
         if unit.state is UnitState.REQUESTED:
-            insort(self._queue, (-unit.task.priority, start, key))
+            insort(self._queue, unit.turn)
         if unit.state.terminal:
             self._active_units.discard(key)
         else:

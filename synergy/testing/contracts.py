@@ -632,7 +632,7 @@ class StoreContract:
             put_unit(store, a_unit(number // 2, f"p{number % 2}", priority=number % 3 - 1))
         units = store.claim(a_claim(12))
         order = [(-unit.task.priority, unit.interval.start, unit.key) for unit in units]
-        assert order == sorted(order)
+        assert order == sorted(order) == [unit.turn for unit in units]
         assert len(units) == 12
 
     def test_a_claim_in_parts_has_the_same_order(self, store: Store) -> None:
@@ -660,6 +660,46 @@ class StoreContract:
         found = store.claim(a_claim(9, processes=frozenset({"a", "c"})))
         assert [unit.process for unit in found] == ["a", "c"]
         assert [unit.process for unit in store.claim(a_claim(9))] == ["b"]
+
+    def test_a_claim_may_name_its_units(self, store: Store) -> None:
+        for number in range(4):
+            put_unit(store, a_unit(number))
+        assert store.claim(a_claim(9, keys=())) == []
+        named = (a_unit(3).key, "site_hourly@1999-01-01T00#1", a_unit(1).key, a_unit(3).key)
+        assert labels(store.claim(a_claim(1, keys=named))) == [an_hour(1).label]
+        assert labels(store.claim(a_claim(9, keys=named))) == [an_hour(3).label]
+        assert store.claim(a_claim(9, keys=named)) == []
+        assert labels(store.claim(a_claim(9))) == [an_hour(0).label, an_hour(2).label]
+
+    def test_a_claim_of_named_units_has_the_order_of_every_claim(self, store: Store) -> None:
+        numbers = list(range(12))
+        random.Random(7).shuffle(numbers)
+        for number in numbers:
+            put_unit(store, a_unit(number // 2, f"p{number % 2}", priority=number % 3 - 1))
+        keys = tuple(unit.key for unit in store.active_units())
+        units = store.claim(a_claim(12, keys=keys))
+        assert [unit.turn for unit in units] == sorted(unit.turn for unit in units)
+        assert len(units) == 12
+
+    def test_to_be_named_is_one_condition_among_the_others(self, store: Store) -> None:
+        put_unit(store, a_unit(0, not_before=NOW + MICROSECOND))
+        put_unit(store, a_unit(1, state=UnitState.CANCELED))
+        put_unit(store, a_unit(2, "slow"))
+        put_unit(store, a_unit(3, attempt=2))
+        put_unit(store, a_unit(4))
+        put_unit(store, a_unit(5))
+        keys = (*(a_unit(number).key for number in range(5)), a_unit(2, "slow").key)
+        mine = frozenset({"site_hourly"})
+        wish: dict[str, Any] = {"keys": keys, "ahead": 9, "quick": frozenset({"site_hourly"})}
+        assert store.claim(a_claim(9, keys=keys, processes=frozenset())) == []
+        ahead = store.claim(a_claim(0, processes=mine, **wish))
+        assert [(unit.interval, unit.state.value) for unit in ahead] == [(an_hour(4), "claimed")]
+        begun = store.claim(a_claim(9, processes=mine, **wish))
+        assert [(unit.interval, unit.state.value) for unit in begun] == [
+            (an_hour(3), "in_progress")
+        ]
+        assert [unit.process for unit in store.claim(a_claim(9, keys=keys))] == ["slow"]
+        assert labels(store.claim(a_claim(9))) == [an_hour(5).label]
 
     @pytest.mark.parametrize("state", [s for s in UnitState if s is not UnitState.REQUESTED])
     def test_only_requested_units_are_claimed(self, store: Store, state: UnitState) -> None:

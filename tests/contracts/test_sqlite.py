@@ -772,6 +772,21 @@ def test_hot_queries_use_their_index_and_sort_nothing(
     assert not re.search(r"SCAN (jobs|units|requests|feed)(?! USING)", plan)
 
 
+@pytest.mark.parametrize(
+    ("query", "parameters"),
+    [
+        (sqlite._CLAIMABLE, (0, 1)),
+        (sqlite._CLAIMABLE_OF, (0, "[]", 1)),
+        (sqlite._CLAIMABLE_AHEAD, (0, "[]", 1)),
+    ],
+)
+def test_units_that_are_named_are_found_by_their_keys(
+    store: SQLiteStore, query: str, parameters: tuple[Any, ...]
+) -> None:
+    plan = plan_of(store, sqlite.among_named(query), "[]", *parameters)
+    assert "SEARCH units USING PRIMARY KEY (key=?)" in plan
+
+
 def test_no_operation_costs_history(store: SQLiteStore) -> None:
     """The steps SQLite takes are as many with 10,000 finished jobs and units as with none."""
 

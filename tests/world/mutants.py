@@ -74,9 +74,9 @@ MUTANTS = (
     Mutant(
         "a unit is claimed whoever holds it",
         Edit(
-            "stores.memory:MemoryStore.claim",
-            "for unit in (self._units[key] for _, _, key in self._queue)",
-            "for unit in (self._units[key] for key in sorted(self._active_units))",
+            "stores.memory:MemoryStore._requested",
+            "for _, _, key in self._queue",
+            "for key in sorted(self._active_units)",
         ),
         Edit("stores.rules:taken", "next_unit_state(unit.state, applied)", "UnitState.IN_PROGRESS"),
         seeds=range(4),
