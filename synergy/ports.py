@@ -1,4 +1,4 @@
-"""The ports: what the engine's shells need of a store, a doorbell and a clock.
+"""The ports: what the engine's shells need of a store, a broker, a doorbell and a clock.
 
 The store's contract is shaped by what MongoDB can keep: **every write is conditional on one
 document**, a batch is a saving of round trips and never a transaction.  `synergy.testing`
@@ -9,6 +9,7 @@ the caller reads back what stands (protocol D1).
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -238,4 +239,143 @@ class Bell(Protocol):
 
     def listen(self, role: str) -> Listener:
         """Begin to listen."""
+        ...
+
+
+# the broker: a doorbell that carries the whole unit (D10)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A unit that a consumer was handed and has not acknowledged yet."""
+
+    #: As it was published, of which only what never changes can be relied upon: whether it is
+    #: still to be worked is known to the store alone, so it is claimed there first (D3).
+    unit: Unit
+    #: The broker's mark of this very delivery; means something to the consumer that gave it.
+    tag: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of the units that a publisher was handed; numbers since it was made.
+
+    ``handed - confirmed - dropped`` are still on their way.
+    """
+
+    handed: int = 0
+    #: The broker has taken responsibility for them.
+    confirmed: int = 0
+    #: Given up: refused, too large, unroutable twice, or too many while the broker was away.  Only
+    #: the store has them, where the workers find them by looking.
+    dropped: int = 0
+    #: Came back since no queue took them; their queue was declared and they were published again.
+    returned: int = 0
+    #: Published anew after a connection had broken before they were confirmed: perhaps twice now.
+    repeated: int = 0
+
+
+class Publisher(Protocol):
+    """Hands units to the broker; for one thread."""
+
+    def publish(self, units: Sequence[Unit]) -> None:
+        """Have them brought to who works their processes, in this order within each process.
+
+        To be called after they are durable in the store.  Never raises and never waits for the
+        broker: while it is away some thousand units are kept until it is back, and what is beyond
+        those, or refused, is counted and dropped.
+        """
+        ...
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until all are confirmed or dropped, at most so long; whether they are."""
+        ...
+
+    @property
+    def published(self) -> Published:
+        """What became of the units so far."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why units are not brought just now, in a sentence; empty while they are."""
+        ...
+
+    def close(self) -> None:
+        """Stop at once; what is not confirmed may be lost.  Twice is harmless."""
+        ...
+
+
+class Consumer(Protocol):
+    """Is handed the units of some processes; for one thread.
+
+    Each message goes to one consumer at a time.  What is not acknowledged when the consumer closes,
+    dies or loses its connection is handed out again, so a unit may come more than once.  What is
+    no proper message of ours is put aside with the reason and never seen here.
+    """
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when something arrived or `healthy` has changed."""
+        ...
+
+    def receive(self) -> list[Delivery]:
+        """What has arrived since, in order within each process; empty when nothing has."""
+        ...
+
+    def acknowledge(self, deliveries: Iterable[Delivery]) -> None:
+        """These are claimed or refused in the store: they are never handed out again.
+
+        Also what has been lost meanwhile may be acknowledged; it comes again nevertheless.
+        """
+        ...
+
+    @property
+    def healthy(self) -> bool:
+        """Whether everything published arrives at once; while not, look into the store instead."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why it is not healthy, in a sentence; empty while it is."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is not acknowledged.  Twice is harmless."""
+        ...
+
+
+class Broker(Protocol):
+    """Brings units to workers, and rings.  Whoever opened it may do without it at any time.
+
+    An absent broker is an error only to `declare`, by which programs start; the publishers,
+    consumers and bells connect by themselves, in the background and again and again.
+    """
+
+    #: Where it was opened, the password masked.
+    url: str
+
+    def declare(self, processes: Iterable[str]) -> None:
+        """See to it that the broker can be used and has a queue for each of these processes.
+
+        Raises:
+            Unreachable: it does not answer, or refuses to let us in.
+            Conflict: it is too old, or has something else under a name that we need.
+            BadInput: a process whose name is too long for a queue.
+        """
+        ...
+
+    def publisher(self) -> Publisher:
+        """Begin to publish."""
+        ...
+
+    def consume(self, processes: Iterable[str], window: int) -> Consumer:
+        """Begin to be handed units, of each process at most `window` unacknowledged ones."""
+        ...
+
+    def bell(self) -> Bell:
+        """A doorbell that rings wherever this broker is reached."""
+        ...
+
+    def close(self) -> None:
+        """Close all publishers, consumers and bells that it gave.  Twice is harmless."""
         ...

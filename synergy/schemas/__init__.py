@@ -14,7 +14,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 #: The names of the schemas here.
-NAMES = ("scenario",)
+NAMES = ("message", "scenario")
 
 #: What the types of JSON are called in a sentence.
 _TYPES: Mapping[str, str] = {
