@@ -15,7 +15,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 #: The rooms of synergy, lowest rung first. A room imports from its own rung or from lower ones.
 RUNGS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "clock", "logs", "garbage", "programs", "containment", "capture"}),
+    frozenset({"errors", "clock", "logs", "garbage", "urls", "programs", "containment", "capture"}),
     frozenset({"core"}),
     frozenset({"ports", "records", "project", "reading", "schemas"}),
     frozenset({"stores", "brokers", "scheduler", "worker", "supervisor", "mx"}),
@@ -81,7 +81,7 @@ HOMES: Mapping[str, str] = {
     "huey": "synergy.bench",
     "luigi": "synergy.bench",
     "markupsafe": "synergy.mx",
-    "pika": "synergy.brokers",
+    "pika": "synergy.brokers.rabbitmq",
     "prometheus_client": "synergy.mx",
     "psutil": "synergy.programs",
     "bson": "synergy.stores",
@@ -263,7 +263,7 @@ def test_imports_point_one_way() -> None:
         ("synergy.programs_of_mine", "psutil", "only home of psutil is synergy.programs"),
         ("synergy.scheduler.loop", "sqlite3", "only home of sqlite3 is synergy.stores"),
         ("synergy.app", "rich.table", "only home of rich is synergy.cli"),
-        ("synergy.worker.shell", "pika", "only home of pika is synergy.brokers"),
+        ("synergy.worker.shell", "pika", "only home of pika is synergy.brokers.rabbitmq"),
         ("synergy.mx.server", "flask", "flask has no home"),
         ("synergy.project", "context", "loaded by name"),
         ("synergy.cli.test", "tests.builders", "loaded by name"),

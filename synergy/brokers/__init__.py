@@ -1,14 +1,17 @@
 """The brokers, each behind the port `synergy.ports.Broker`: `open_broker(url)` picks one.
 
-none         there is no broker: workers look into the store
-memory://    between the threads of this process, gone with it: tests and simulations
+none                              there is no broker: workers look into the store
+memory://                         between the threads of this process: tests and simulations
+amqp://user:password@host/vhost   RabbitMQ; `synergy.brokers.rabbitmq.address` has the options
+amqps://…                         the same over TLS
 """
 
 from synergy.brokers.memory import MemoryBroker
 from synergy.errors import BadInput
 from synergy.ports import Broker
+from synergy.urls import masked
 
-ACCEPTED = "none or memory://"
+ACCEPTED = "none, memory://, amqp://USER:PASSWORD@HOST:PORT/VHOST or amqps://…"
 
 
 def open_broker(url: str) -> Broker | None:
@@ -21,4 +24,13 @@ def open_broker(url: str) -> Broker | None:
         return None
     if url == "memory://":
         return MemoryBroker(url)
-    raise BadInput(f"{url!r} is not the address of a broker; accepted are {ACCEPTED}")
+    if url.startswith(("amqp://", "amqps://")):
+        try:
+            from synergy.brokers.rabbitmq import RabbitBroker
+        except ModuleNotFoundError as error:
+            raise BadInput(
+                f"{masked(url)!r} needs the package {error.name}; "
+                "install it with: pip install 'synergy-scheduler[rabbitmq]'"
+            ) from error
+        return RabbitBroker(url)
+    raise BadInput(f"{masked(url)!r} is not the address of a broker; accepted are {ACCEPTED}")
