@@ -85,7 +85,8 @@ def decode(body: bytes, kind: str | None, process: str) -> Unit | Misfit:
     except (ValueError, RecursionError) as error:
         return Misfit(DEAD, f"it is not JSON: {_shortly(str(error))}")
     if faults := misshapes("message", document):
-        return Misfit(DEAD, f"{faults[0].place or 'it'}: {_shortly(faults[0].what)}")
+        told = "; ".join(f"{fault.place or 'it'}: {fault.what}" for fault in faults)
+        return Misfit(DEAD, _short(told, 300))
     if document["process"] != process:
         return Misfit(PARKED, f"it is of the process {_shortly(document['process'])}")
     return _unit(document)
@@ -112,4 +113,8 @@ def _unit(document: dict[str, Any]) -> Unit | Misfit:
 
 
 def _shortly(text: str | None) -> str:
-    return "missing" if text is None else repr(text if len(text) <= 80 else text[:79] + "…")
+    return "missing" if text is None else repr(_short(text, 80))
+
+
+def _short(text: str, longest: int) -> str:
+    return text if len(text) <= longest else text[: longest - 1] + "…"

@@ -46,11 +46,12 @@ def schema(name: str) -> dict[str, Any]:
 
 def misshapes(name: str, document: object) -> list[Misshape]:
     """Everything that is wrong with the shape of the document, in the order of its parts."""
-    found = [
+    # A set, because each part that is missing is an error that names all of them.
+    found = {
         (tuple(map(_ordinal, error.absolute_path)), place_of(error.absolute_path), what)
         for error in Draft202012Validator(schema(name)).iter_errors(document)
         for what in _sentences(error)
-    ]
+    }
     return [Misshape(place, what) for _, place, what in sorted(found)]
 
 

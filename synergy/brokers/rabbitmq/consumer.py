@@ -195,16 +195,11 @@ class RabbitConsumer:
         channel, unacknowledged = self._channel, self._unacknowledged
         if channel is None or not channel.is_open:
             return
-        last = 0
-        for tag in unacknowledged:
-            if tag not in tags:
-                break
-            last = tag
-        if last:
-            for tag in [tag for tag in tags if tag <= last]:
+        foremost = list(takewhile(tags.__contains__, unacknowledged))
+        if foremost:
+            for tag in foremost:
                 del unacknowledged[tag]
-                tags.discard(tag)
-            channel.basic_ack(last, multiple=True)
+            channel.basic_ack(foremost[-1], multiple=True)
         for tag in sorted(tags & unacknowledged.keys()):
             del unacknowledged[tag]
             channel.basic_ack(tag)

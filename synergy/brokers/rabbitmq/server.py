@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import pika
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from pika.exceptions import (
     AMQPError,
     AMQPHeartbeatTimeout,
@@ -151,9 +152,12 @@ def complaint(address: Address, error: BaseException) -> SynergyError:
         case OSError():
             why = cause.strerror or str(cause) or "it does not answer"
             cure = "start it, or check host and port in the URL"
-        case _:
+        case AMQPError() | AMQPConnectorException():
             why = _plain(str(cause)) or "it does not answer"
             cure = "start it, or check host and port in the URL"
+        case _:
+            why = _plain(f"something unexpected has happened: {cause!r}")
+            cure = "tell who maintains this"
     return Unreachable(f"the broker {address.shown} cannot be used: {why}; {cure}")
 
 
