@@ -23,8 +23,8 @@ from tests.brokers.proxy import Proxy
 class RabbitRig:
     """What `BrokerRig` wants of a real server, reached through a proxy."""
 
-    def __init__(self, url: str, options: str = "") -> None:
-        self.address: Address = replace(address_of(url), prefix=servers.fresh_name())
+    def __init__(self, url: str, options: str = "", prefix: str = "") -> None:
+        self.address: Address = replace(address_of(url), prefix=prefix or servers.fresh_name())
         self.topology = Topology(self.address.prefix, "quorum")
         self.proxy = Proxy(self.address.host, self.address.port)
         self._parts = urlsplit(url)

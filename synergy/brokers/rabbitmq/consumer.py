@@ -161,11 +161,11 @@ class RabbitConsumer:
         )
 
     def _on_cancel(self, frame: Any) -> None:
-        """The queue was deleted: make it anew."""
+        """The queue was deleted: begin anew on another channel, all of it declared."""
         channel, queue = self._channel, frame.method.consumer_tag
         if channel is not None and channel.is_open:
             _log.warning(f"the queue {queue} was deleted", extra={"action": "broker"})
-            channel.close()  # all of it is begun anew, the queue declared
+            channel.close()
 
     def _on_message(
         self, queue: str, channel: Channel, method: Any, properties: Any, body: bytes

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import Any, Final
 
@@ -24,6 +25,10 @@ from synergy.ports import Published
 
 #: How many messages may be unconfirmed at once.
 WINDOW: Final = 2_000
+
+#: Seconds before a missing queue is declared.  Perhaps it has only just been deleted, and a quorum
+#: queue that is made again at once swallows messages (3.10: they are confirmed, and gone).
+_HOME_AFTER: Final = 0.5
 
 _PERSISTENT: Final = 2
 _ENVELOPE: Final = BasicProperties(  # type: ignore[no-untyped-call]
@@ -198,11 +203,15 @@ class RabbitPublisher:
             self._homeless[process].append(again)
         else:
             self._homeless[process] = [again]
-            self._link.declare(
-                self._topology.for_units([process]), lambda: self._find_home(process)
-            )
+            self._link.later(_HOME_AFTER, partial(self._find_home, process))
 
     def _find_home(self, process: str) -> None:
+        """Declare the queue, then send what is for it, unless the connection broke meanwhile."""
+        if process in self._homeless:
+            declarations = self._topology.for_units([process])
+            self._link.declare(declarations, partial(self._send_home, process))
+
+    def _send_home(self, process: str) -> None:
         self._again.extend(self._homeless.pop(process, ()))
         self._pump()
 

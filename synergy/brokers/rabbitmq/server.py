@@ -143,6 +143,10 @@ def complaint(address: Address, error: BaseException) -> SynergyError:
         case ChannelClosedByBroker() if cause.reply_code == _NOT_FOUND:
             why = f"something is missing there: {_plain(cause.reply_text)}"
             cure = "let a user declare it who may"
+        case IncompatibleProtocolError() if address.tls is not None:
+            # With TLS 1.3 a client learns only afterwards that its certificate was missed.
+            why = "it ends the talk as soon as TLS stands"
+            cure = "give it our certificate if it asks for one (?certfile=), and check the port"
         case IncompatibleProtocolError():
             why = "what answers there does not speak AMQP 0-9-1"
             cure = "check host and port, and amqp:// or amqps://"
