@@ -59,7 +59,9 @@ class RabbitPublisher:
         self._number = 0
         #: Came back, while their queues are being declared.
         self._homeless: dict[str, list[_Message]] = {}
+        #: What is wrong since the last refusal, until a message sent after it is taken.
         self._refused = ""
+        self._refused_until = 0
         self._pumping = False
         self._idle = threading.Condition()
         # Each is written by one thread only.
@@ -138,7 +140,7 @@ class RabbitPublisher:
 
         def confirming(_: Any) -> None:
             self._channel = channel
-            self._number = 0
+            self._number = self._refused_until = 0
             self._link.settled()
 
         channel.add_on_return_callback(self._on_return)
@@ -177,10 +179,12 @@ class RabbitPublisher:
         count = sum(unconfirmed.pop(each, None) is not None for each in settled)
         if isinstance(method, Basic.Ack):
             self._confirmed += count
-            self._refused = ""
+            if number > self._refused_until:
+                self._refused = ""
         else:
             self._dropped += count
             self._refused = "the broker refuses messages: a queue is full, or has lost its servers"
+            self._refused_until = self._number
         self._settle()
         self._pump()
 
