@@ -20,7 +20,7 @@ from synergy.records import (
     to_micros,
     to_text,
 )
-from synergy.schemas import misshapes
+from synergy.schemas import fits, misshapes
 
 #: The version of the form; it grows when an older reader would misunderstand.
 VERSION: Final = 1
@@ -84,9 +84,9 @@ def decode(body: bytes, kind: str | None, process: str) -> Unit | Misfit:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
         return Misfit(DEAD, f"it is not JSON: {_shortly(str(error))}")
-    if faults := misshapes("message", document):
-        told = "; ".join(f"{fault.place or 'it'}: {fault.what}" for fault in faults)
-        return Misfit(DEAD, _short(told, 300))
+    if not fits("message")(document):
+        told = [f"{fault.place or 'it'}: {fault.what}" for fault in misshapes("message", document)]
+        return Misfit(DEAD, _short("; ".join(told) or "a whole number is written as 1.0", 300))
     if document["process"] != process:
         return Misfit(PARKED, f"it is of the process {_shortly(document['process'])}")
     return _unit(document)

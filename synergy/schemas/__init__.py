@@ -5,9 +5,11 @@ makes something of them, so that no rule stands twice.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
+from math import inf
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -26,6 +28,9 @@ _TYPES: Mapping[str, str] = {
     "object": "an object",
     "string": "a text",
 }
+
+#: Keywords of a schema that say nothing of the documents.
+_COMMENTS = frozenset({"$schema", "$defs", "title", "description"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,83 @@ def misshapes(name: str, document: object) -> list[Misshape]:
         for what in _sentences(error)
     }
     return [Misshape(place, what) for _, place, what in sorted(found)]
+
+
+Check = Callable[[object], bool]
+
+
+@cache
+def fits(name: str) -> Check:
+    """Whether a document has the shape, for what comes by the thousands: no reasons are given.
+
+    Made of the same schema, of which it knows the keywords that are used here.  It is stricter in
+    one thing: 1.0 is no whole number.
+    """
+    whole = schema(name)
+    return _check(whole, whole.get("$defs", {}))
+
+
+def _check(wanted: Mapping[str, Any], definitions: Mapping[str, Any]) -> Check:
+    """What the schema says, as a function."""
+    rest = {key: value for key, value in wanted.items() if key not in _COMMENTS}
+    if reference := rest.pop("$ref", None):
+        assert not rest, f"beside $ref there is {rest}"
+        return _check(definitions[reference.removeprefix("#/$defs/")], definitions)
+    found: Check
+    match rest.pop("type", None):
+        case None:
+            found = _anything
+        case "object":
+            found = _object(
+                {
+                    key: _check(value, definitions)
+                    for key, value in rest.pop("properties", {}).items()
+                },
+                frozenset(rest.pop("required", ())),
+                rest.pop("additionalProperties", True),
+            )
+        case "array":
+            found = _array(_check(rest.pop("items", {}), definitions))
+        case "string":
+            found = _string(rest.pop("minLength", 0), rest.pop("maxLength", inf))
+        case "integer":
+            found = _integer(rest.pop("minimum", -inf), rest.pop("maximum", inf))
+        case other:
+            raise ValueError(f"there is no check of the type {other!r} yet")
+    assert not rest, f"there is no check of {', '.join(rest)} yet"
+    return found
+
+
+def _anything(_: object) -> bool:
+    return True
+
+
+def _object(parts: Mapping[str, Check], required: frozenset[str], others: bool) -> Check:
+    def check(value: object) -> bool:
+        if type(value) is not dict or not required <= value.keys():
+            return False
+        for key, part in value.items():
+            expected = parts.get(key)
+            if expected is None:
+                if not others:
+                    return False
+            elif not expected(part):
+                return False
+        return True
+
+    return check
+
+
+def _array(item: Check) -> Check:
+    return lambda value: type(value) is list and all(map(item, value))
+
+
+def _string(least: float, most: float) -> Check:
+    return lambda value: type(value) is str and least <= len(value) <= most
+
+
+def _integer(least: float, most: float) -> Check:
+    return lambda value: type(value) is int and least <= value <= most
 
 
 def place_of(path: Iterator[str | int] | Any) -> str:

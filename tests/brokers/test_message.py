@@ -13,6 +13,7 @@ from synergy.brokers.message import DEAD, LARGEST, PARKED, TYPE, Misfit, decode,
 from synergy.core.intervals import Interval
 from synergy.core.model import Task, Unit
 from synergy.records import from_micros
+from synergy.schemas import fits, misshapes
 from synergy.testing.broker_contract import body_of, published
 from synergy.testing.contracts import a_unit
 
@@ -100,6 +101,35 @@ def test_no_value_in_a_unit_is_an_error(part: str, value: Any) -> None:
     document[part] = value
     found = decode(json.dumps(document).encode(), TYPE, "site_hourly")
     assert isinstance(found, Unit | Misfit)
+
+
+def test_a_whole_number_is_written_as_one() -> None:
+    body = body_of(a_unit()).replace(b'"generation":1', b'"generation":1.0')
+    found = decode(body, TYPE, "site_hourly")
+    assert isinstance(found, Misfit)
+    assert found.reason == "a whole number is written as 1.0"
+
+
+def has_fraction_of_zero(value: Any) -> bool:
+    """Whether there is a float like 1.0 in it, which is a whole number to JSON Schema."""
+    if isinstance(value, dict):
+        return any(map(has_fraction_of_zero, value.values()))
+    if isinstance(value, list):
+        return any(map(has_fraction_of_zero, value))
+    return isinstance(value, float) and value.is_integer()
+
+
+@given(st.data())
+def test_the_quick_check_of_the_shape_says_what_the_thorough_one_says(data: st.DataObject) -> None:
+    document = json.loads(body_of(data.draw(units)))
+    for _ in range(data.draw(st.integers(0, 2))):
+        place = data.draw(st.sampled_from([document, document["task"]]))
+        if isinstance(place, dict):
+            place[data.draw(st.sampled_from([*place, *document, "entry", "command"]))] = data.draw(
+                values | st.sampled_from([0, -1, 2**31, 2**63, "", "x" * 201, [], [1], ["a"], {}])
+            )
+    if not has_fraction_of_zero(document):
+        assert fits("message")(document) == (not misshapes("message", document))
 
 
 @pytest.mark.parametrize(
