@@ -15,6 +15,7 @@ from typing import Protocol
 
 from synergy.core.model import (
     Applied,
+    BoxRecord,
     Claim,
     FeedEntry,
     Job,
@@ -115,6 +116,10 @@ class Store(Protocol):
         """All units that are not terminal."""
         ...
 
+    def held_units(self) -> list[Unit]:
+        """All units that a worker holds, claimed or in progress, by start and key."""
+        ...
+
     def claim(self, claim: Claim) -> list[Unit]:
         """Start up to ``claim.limit`` units whose `not_before` has passed, for this owner.
 
@@ -197,7 +202,7 @@ class Store(Protocol):
     def take_lease(self, name: str, owner: str, now: datetime, until: datetime) -> Lease:
         """Take or renew a free, expired or own lease; returns the lease as it stands after.
 
-        The epoch grows by one whenever the owner changes.
+        The epoch grows by one whenever the owner changes, and `since` becomes `now`.
         """
         ...
 
@@ -207,6 +212,27 @@ class Store(Protocol):
 
     def drop_lease(self, name: str, owner: str, now: datetime) -> None:
         """Let it expire now, if it is this owner's."""
+        ...
+
+    # boxes
+
+    def save_box(self, record: BoxRecord) -> None:
+        """Put the record of a box in the place of the one before; what is switched off stays."""
+        ...
+
+    def read_boxes(self) -> list[BoxRecord]:
+        """Every box that was ever seen, by name."""
+        ...
+
+    def switch_program(self, box: str, program: str, on: bool) -> None:
+        """Say whether a program shall run on a box; what was never switched shall.
+
+        The box need not have been seen.  Switching twice is harmless.
+        """
+        ...
+
+    def switched_off(self, box: str) -> frozenset[str]:
+        """The programs that shall not run on a box."""
         ...
 
 

@@ -19,10 +19,12 @@ from typing import Any, Final
 
 from synergy.core.intervals import Interval
 from synergy.core.model import (
+    BoxRecord,
     FeedEntry,
     Job,
     Lease,
     LedgerRecord,
+    ProgramRecord,
     Request,
     Task,
     Transition,
@@ -393,13 +395,61 @@ def request_from_document(document: Mapping[str, Any]) -> Request:
 
 def lease_to_document(lease: Lease) -> Plain:
     """The lease as it is stored."""
-    return {"owner": lease.owner, "epoch": lease.epoch, "until": to_micros(lease.until)}
+    return {
+        "owner": lease.owner,
+        "epoch": lease.epoch,
+        "until": to_micros(lease.until),
+        "since": to_micros(lease.since),
+    }
 
 
 def lease_from_document(document: Mapping[str, Any]) -> Lease:
     """What `lease_to_document` gave."""
     return Lease(
-        owner=document["owner"], epoch=document["epoch"], until=from_micros(document["until"])
+        owner=document["owner"],
+        epoch=document["epoch"],
+        until=from_micros(document["until"]),
+        since=from_micros(document["since"]),
+    )
+
+
+def box_to_document(record: BoxRecord) -> Plain:
+    """The box as it is stored; instants in microseconds."""
+    return {
+        "box": record.box,
+        "supervisor": record.supervisor,
+        "since": None if record.since is None else to_micros(record.since),
+        "seen_at": to_micros(record.seen_at),
+        "trouble": record.trouble,
+        "programs": [
+            {
+                "name": program.name,
+                "wanted": program.wanted,
+                "state": program.state,
+                "pid": program.pid,
+                "since": None if program.since is None else to_micros(program.since),
+                "restarts": program.restarts,
+                "cpu_seconds": program.cpu_seconds,
+                "memory_bytes": program.memory_bytes,
+                "reason": program.reason,
+            }
+            for program in record.programs
+        ],
+    }
+
+
+def box_from_document(document: Mapping[str, Any]) -> BoxRecord:
+    """What `box_to_document` gave."""
+    return BoxRecord(
+        box=document["box"],
+        supervisor=document["supervisor"],
+        since=_maybe(document["since"]),
+        seen_at=from_micros(document["seen_at"]),
+        trouble=document["trouble"],
+        programs=tuple(
+            ProgramRecord(**{**program, "since": _maybe(program["since"])})
+            for program in document["programs"]
+        ),
     )
 
 

@@ -376,8 +376,48 @@ class Lease:
     """Who leads.  An optimisation only: every invariant holds without it (D9)."""
 
     owner: str
+    #: Grows whenever the owner changes.
     epoch: int
     until: datetime
+    #: When this owner took it over.
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramRecord:
+    """One program of a box as its supervisor saw it last."""
+
+    name: str
+    #: Whether it shall run there.
+    wanted: bool
+    #: "running", "stopping", "waiting" (for its next start), "crash_loop" or "stopped".
+    state: str
+    pid: int | None = None
+    #: Since when it runs.
+    since: datetime | None = None
+    #: How often it was started again since its supervisor began.
+    restarts: int = 0
+    #: Processor time of the program and all below it since it began, and what they hold in memory.
+    cpu_seconds: float = 0.0
+    memory_bytes: int = 0
+    #: Why it does not run, or ended last; empty where the state says all.
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoxRecord:
+    """A box and the programs that its supervisor keeps there."""
+
+    box: str
+    #: Identity of the supervisor at work; None: it has stopped, or the box never had one.
+    supervisor: str | None
+    #: When the supervisor began.
+    since: datetime | None
+    #: When anybody there wrote this.
+    seen_at: datetime
+    programs: tuple[ProgramRecord, ...] = ()
+    #: What keeps the supervisor from its work; empty where nothing does.
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from itertools import islice
 from synergy.core.intervals import Interval
 from synergy.core.model import (
     Applied,
+    BoxRecord,
     Claim,
     FeedEntry,
     Job,
@@ -72,6 +73,8 @@ class MemoryStore:
         self._open_requests: dict[str, None] = {}
         self._catalog: dict[str, Json] | None = None
         self._leases: dict[str, Lease] = {}
+        self._boxes: dict[str, BoxRecord] = {}
+        self._off: set[tuple[str, str]] = set()
 
     def close(self) -> None:
         """Nothing to let go of."""
@@ -185,6 +188,10 @@ class MemoryStore:
         with self._lock:
             units = [self._units[key] for key in self._active_units]
         return sorted(units, key=lambda unit: (unit.interval.start, unit.key))
+
+    def held_units(self) -> list[Unit]:
+        """By start and key."""
+        return [unit for unit in self.active_units() if unit.state in HELD]
 
     def claim(self, claim: Claim) -> list[Unit]:
         """Start up to so many units for this owner, and claim some ahead."""
@@ -383,6 +390,31 @@ class MemoryStore:
             lease = self._leases.get(name)
             if lease is not None and lease.owner == owner:
                 self._leases[name] = replace(lease, until=now)
+
+    # boxes
+
+    def save_box(self, record: BoxRecord) -> None:
+        """In the place of the one before."""
+        with self._lock:
+            self._boxes[record.box] = record
+
+    def read_boxes(self) -> list[BoxRecord]:
+        """By name."""
+        with self._lock:
+            return [self._boxes[box] for box in sorted(self._boxes)]
+
+    def switch_program(self, box: str, program: str, on: bool) -> None:
+        """On or off."""
+        with self._lock:
+            if on:
+                self._off.discard((box, program))
+            else:
+                self._off.add((box, program))
+
+    def switched_off(self, box: str) -> frozenset[str]:
+        """Of this box."""
+        with self._lock:
+            return frozenset(program for of, program in self._off if of == box)
 
 
 def _may_replace(current: Unit | None, write: UnitWrite) -> bool:

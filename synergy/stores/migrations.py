@@ -192,6 +192,23 @@ CREATE TABLE feed (
 """
 
 
+#: Since when a lease is held (one of before: since its end), and which programs run where.
+_BOXES = """
+ALTER TABLE leases ADD COLUMN since INTEGER NOT NULL DEFAULT 0;
+UPDATE leases SET since = until;
+
+CREATE TABLE boxes (
+    box TEXT NOT NULL PRIMARY KEY,
+    document TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE switched_off (
+    box TEXT NOT NULL,
+    program TEXT NOT NULL,
+    PRIMARY KEY (box, program)
+) STRICT, WITHOUT ROWID;
+"""
+
+
 def _spread(connection: sqlite3.Connection) -> None:
     """From documents to columns; what the feed has forgotten, documents forget too."""
     for index in ("jobs_by_start", "jobs_active", "units_active", "units_requested"):
@@ -253,6 +270,7 @@ def _insert(table: str, width: int) -> str:
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(1, "tables", _TABLES),
     Migration(2, "columns", _spread),
+    Migration(3, "boxes", _BOXES),
 )
 
 _REGISTER = """

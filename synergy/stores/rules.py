@@ -5,6 +5,7 @@ cannot disagree about the contract.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
 from synergy.core.model import Claim, Fence, Job, Lease, Transition, Unit
@@ -56,9 +57,9 @@ def news(transitions: Iterable[Transition], version: int) -> list[Transition]:
 def lease_after(held: Lease | None, owner: str, now: datetime, until: datetime) -> Lease:
     """The lease after `owner` asked for it: its own, or untouched while another's runs."""
     if held is None:
-        return Lease(owner=owner, epoch=1, until=until)
+        return Lease(owner=owner, epoch=1, until=until, since=now)
     if held.owner == owner:
-        return Lease(owner=owner, epoch=held.epoch, until=until)
+        return replace(held, until=until)
     if held.until > now:
         return held
-    return Lease(owner=owner, epoch=held.epoch + 1, until=until)
+    return Lease(owner=owner, epoch=held.epoch + 1, until=until, since=now)

@@ -21,6 +21,7 @@ from typing import Any
 from synergy.core.model import (
     TRANSITIONS_KEPT,
     Applied,
+    BoxRecord,
     Claim,
     FeedEntry,
     Fence,
@@ -39,6 +40,8 @@ from synergy.core.model import (
 from synergy.core.states import UnitInput
 from synergy.records import (
     UNIT_STATES,
+    box_from_document,
+    box_to_document,
     from_micros,
     from_text,
     ledger_from_document,
@@ -123,6 +126,9 @@ _STANDING_UNITS = f"""
 SELECT key, state, attempt, owner, lease_until, version, told FROM units WHERE key {_AMONG}
 """
 _ACTIVE_UNITS = f"{_UNITS} WHERE active = 1 ORDER BY start, key"
+_HELD_UNITS = f"""
+{_UNITS} WHERE active = 1 AND state IN ('claimed', 'in_progress') ORDER BY start, key
+"""
 _CLAIMABLE = f"""
 {_UNITS} WHERE state = 'requested' AND (not_before IS NULL OR not_before <= ?)
 ORDER BY priority DESC, start, key LIMIT ?
@@ -306,6 +312,10 @@ class SQLiteStore:
         """By start and key."""
         return self._units(_ACTIVE_UNITS, ())
 
+    def held_units(self) -> list[Unit]:
+        """By start and key."""
+        return self._units(_HELD_UNITS, ())
+
     def claim(self, claim: Claim) -> list[Unit]:
         """Start up to so many units for this owner and claim some ahead, in one transaction."""
         wishes = _wishes(claim)
@@ -479,9 +489,13 @@ class SQLiteStore:
             lease = lease_after(held, owner, now, until)
             if lease != held:
                 connection.execute(
-                    "INSERT INTO leases VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
-                    "owner = excluded.owner, epoch = excluded.epoch, until = excluded.until",
-                    (name, lease.owner, lease.epoch, to_micros(lease.until)),
+                    "INSERT INTO leases (name, owner, epoch, until, since) VALUES (?, ?, ?, ?, ?) "
+                    "ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, "
+                    "epoch = excluded.epoch, until = excluded.until, since = excluded.since",
+                    (
+                        *(name, lease.owner, lease.epoch),
+                        *(to_micros(lease.until), to_micros(lease.since)),
+                    ),
                 )
             return lease
 
@@ -497,6 +511,39 @@ class SQLiteStore:
                 "UPDATE leases SET until = ? WHERE name = ? AND owner = ?",
                 (to_micros(now), name, owner),
             )
+
+    # boxes
+
+    def save_box(self, record: BoxRecord) -> None:
+        """In the place of the one before."""
+        with self._database.writing() as connection:
+            connection.execute(
+                "INSERT INTO boxes VALUES (?, ?) "
+                "ON CONFLICT (box) DO UPDATE SET document = excluded.document",
+                (record.box, to_text(box_to_document(record))),
+            )
+
+    def read_boxes(self) -> list[BoxRecord]:
+        """By name."""
+        with self._database.reading() as connection:
+            rows = connection.execute("SELECT document FROM boxes ORDER BY box").fetchall()
+        return [box_from_document(from_text(text)) for (text,) in rows]
+
+    def switch_program(self, box: str, program: str, on: bool) -> None:
+        """On or off."""
+        change = (
+            "DELETE FROM switched_off WHERE box = ? AND program = ?"
+            if on
+            else "INSERT INTO switched_off VALUES (?, ?) ON CONFLICT DO NOTHING"
+        )
+        with self._database.writing() as connection:
+            connection.execute(change, (box, program))
+
+    def switched_off(self, box: str) -> frozenset[str]:
+        """Of this box."""
+        with self._database.reading() as connection:
+            rows = connection.execute("SELECT program FROM switched_off WHERE box = ?", (box,))
+            return frozenset(program for (program,) in rows)
 
 
 def _wishes(claim: Claim) -> list[tuple[UnitInput, str, tuple[Any, ...]]]:
@@ -597,11 +644,12 @@ def _unit(connection: sqlite3.Connection, key: str) -> Unit | None:
 
 def _lease(connection: sqlite3.Connection, name: str) -> Lease | None:
     row = connection.execute(
-        "SELECT owner, epoch, until FROM leases WHERE name = ?", (name,)
+        "SELECT owner, epoch, until, since FROM leases WHERE name = ?", (name,)
     ).fetchone()
     if row is None:
         return None
-    return Lease(owner=row[0], epoch=row[1], until=from_micros(row[2]))
+    owner, epoch, until, since = row
+    return Lease(owner=owner, epoch=epoch, until=from_micros(until), since=from_micros(since))
 
 
 def _instant(micros: int | None) -> datetime | None:

@@ -37,6 +37,7 @@ from synergy.core.intervals import Interval
 from synergy.core.model import (
     TRANSITIONS_KEPT,
     Applied,
+    BoxRecord,
     Claim,
     FeedEntry,
     Fence,
@@ -44,6 +45,7 @@ from synergy.core.model import (
     JobWrite,
     Lease,
     LedgerRecord,
+    ProgramRecord,
     Refused,
     Renewal,
     Request,
@@ -146,6 +148,17 @@ def labels(documents: Iterable[Job | Unit]) -> list[str]:
     return [document.interval.label for document in documents]
 
 
+#: A program as a supervisor records it.
+A_PROGRAM = ProgramRecord(name="worker", wanted=True, state="running", pid=7, since=NOW)
+
+
+def a_box(box: str = "db-1", **fields: Any) -> BoxRecord:
+    """A box with a supervisor at work since `NOW`."""
+    return BoxRecord(
+        **{"box": box, "supervisor": f"supervisor@{box}", "since": NOW, "seen_at": NOW, **fields}
+    )
+
+
 class StoreContract:
     """What every store promises.  A subclass provides the fixture `open_another`."""
 
@@ -185,6 +198,9 @@ class StoreContract:
         assert store.read_request("none") is None
         assert store.read_catalog() is None
         assert store.read_lease("scheduler") is None
+        assert store.held_units() == []
+        assert store.read_boxes() == []
+        assert store.switched_off("db-1") == frozenset()
 
     def test_empty_batches_are_harmless(self, store: Store) -> None:
         assert store.save_jobs([]) == []
@@ -577,6 +593,14 @@ class StoreContract:
             [UnitWrite(unit, None), UnitWrite(over, unit.fence), UnitWrite(over, unit.fence)]
         )
         assert answers == [APPLIED, APPLIED, Refused(over)]
+
+    def test_held_units_are_those_of_workers(self, store: Store) -> None:
+        for number, state in enumerate(UnitState):
+            put_unit(store, a_unit(9 - number, state=state))
+        held = {UnitState.CLAIMED, UnitState.IN_PROGRESS}
+        units = [unit for unit in store.active_units() if unit.state in held]
+        assert len(units) == 2
+        assert store.held_units() == units
 
     def test_active_units_are_those_not_over(self, store: Store) -> None:
         for number, state in enumerate(UnitState):
@@ -1212,7 +1236,8 @@ class StoreContract:
 
     def test_a_free_lease_is_taken(self, store: Store) -> None:
         lease = store.take_lease("scheduler", "a", NOW, LEASE_END)
-        assert lease == Lease(owner="a", epoch=1, until=LEASE_END) == store.read_lease("scheduler")
+        assert lease == Lease(owner="a", epoch=1, until=LEASE_END, since=NOW)
+        assert store.read_lease("scheduler") == lease
 
     def test_a_held_lease_is_shown_to_others(self, store: Store, open_another: OpenAnother) -> None:
         mine = store.take_lease("scheduler", "a", NOW, LEASE_END)
@@ -1223,14 +1248,14 @@ class StoreContract:
     def test_an_own_lease_is_renewed_in_its_epoch(self, store: Store) -> None:
         store.take_lease("scheduler", "a", NOW, LEASE_END)
         later = LEASE_END + timedelta(seconds=9)
-        lease = Lease(owner="a", epoch=1, until=later)
-        assert store.take_lease("scheduler", "a", NOW, later) == lease
+        lease = Lease(owner="a", epoch=1, until=later, since=NOW)
+        assert store.take_lease("scheduler", "a", NOW + MICROSECOND, later) == lease
         assert store.take_lease("scheduler", "a", later + MICROSECOND, later) == lease
 
     def test_an_expired_lease_goes_to_the_next_with_a_new_epoch(self, store: Store) -> None:
         store.take_lease("scheduler", "a", NOW, LEASE_END)
         later = LEASE_END + timedelta(seconds=9)
-        lease = Lease(owner="b", epoch=2, until=later)
+        lease = Lease(owner="b", epoch=2, until=later, since=LEASE_END)
         assert store.take_lease("scheduler", "b", LEASE_END, later) == lease
         assert store.take_lease("scheduler", "a", LEASE_END, later) == lease
 
@@ -1239,7 +1264,7 @@ class StoreContract:
         store.drop_lease("scheduler", "a", NOW)
         dropped = store.read_lease("scheduler")
         assert dropped is not None
-        assert (dropped.owner, dropped.epoch) == ("a", 1)
+        assert (dropped.owner, dropped.epoch, dropped.since) == ("a", 1, NOW)
         assert store.take_lease("scheduler", "b", NOW, LEASE_END).epoch == 2
 
     def test_only_the_owner_drops_a_lease(self, store: Store) -> None:
@@ -1258,6 +1283,64 @@ class StoreContract:
                 lambda number: store.take_lease("scheduler", f"{number}", NOW, LEASE_END), range(64)
             )
             assert len(set(leases)) == 1
+
+    # boxes
+
+    def test_a_box_is_read_back_as_it_was(self, store: Store, open_another: OpenAnother) -> None:
+        record = a_box(
+            programs=(
+                ProgramRecord(name="scheduler", wanted=False, state="stopped"),
+                ProgramRecord(
+                    name="worker",
+                    wanted=True,
+                    state="crash_loop",
+                    pid=4711,
+                    since=NOW + MICROSECOND,
+                    restarts=7,
+                    cpu_seconds=0.25,
+                    memory_bytes=2**40,
+                    reason="exit code 1: é",
+                ),
+            ),
+            trouble="the store did not answer",
+        )
+        store.save_box(record)
+        assert open_another().read_boxes() == [record]
+
+    def test_a_box_is_put_in_the_place_of_the_one_before(self, store: Store) -> None:
+        later = a_box(supervisor=None, since=None, seen_at=LEASE_END)
+        for record in (a_box(programs=(A_PROGRAM,)), a_box("db-2"), later):
+            store.save_box(record)
+        assert store.read_boxes() == [later, a_box("db-2")]
+
+    def test_boxes_are_read_by_name(self, store: Store) -> None:
+        for box in ("b", "a-10", "a-9", "B"):
+            store.save_box(a_box(box))
+        assert [record.box for record in store.read_boxes()] == ["B", "a-10", "a-9", "b"]
+
+    def test_a_program_is_switched_off_and_on(
+        self, store: Store, open_another: OpenAnother
+    ) -> None:
+        other = open_another()
+        store.switch_program("db-1", "worker", False)
+        other.switch_program("db-1", "worker", False)
+        other.switch_program("db-1", "scheduler", False)
+        other.switch_program("db-2", "heavy", False)
+        assert store.switched_off("db-1") == {"worker", "scheduler"}
+        store.switch_program("db-1", "worker", True)
+        store.switch_program("db-1", "worker", True)
+        assert other.switched_off("db-1") == {"scheduler"}
+        assert other.switched_off("db-2") == {"heavy"}
+        assert other.switched_off("db-3") == frozenset()
+
+    def test_a_switch_needs_no_box_and_outlives_its_records(self, store: Store) -> None:
+        store.switch_program("db-1", "worker", False)
+        assert store.read_boxes() == []
+        store.save_box(a_box(programs=(A_PROGRAM,)))
+        store.save_box(a_box())
+        assert store.switched_off("db-1") == {"worker"}
+        store.switch_program("db-1", "worker", True)
+        assert store.read_boxes() == [a_box()]
 
     # calls together
 

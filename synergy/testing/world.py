@@ -373,7 +373,7 @@ class Wire:
     def take_lease(self, name: str, owner: str, now: datetime, until: datetime) -> Lease:
         """With the lease off, everybody is told that it leads (I13)."""
         if self._actor.world.case.leaseless:
-            return Lease(owner=owner, epoch=1, until=until)
+            return Lease(owner=owner, epoch=1, until=until, since=now)
         self._actor.boundary("take_lease", after=False)
         return self._store.take_lease(name, owner, now, until)
 

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from synergy import records
 from synergy.core.intervals import Interval
 from synergy.core.model import (
+    BoxRecord,
     Claim,
     FeedEntry,
     Job,
     Lease,
     LedgerRecord,
+    ProgramRecord,
     Request,
     Task,
     Transition,
@@ -149,7 +151,28 @@ requests = st.builds(
     answered_at=st.none() | instants,
     answer=objects,
 )
-leases = st.builds(Lease, owner=texts, epoch=counts, until=instants)
+leases = st.builds(Lease, owner=texts, epoch=counts, until=instants, since=instants)
+programs = st.builds(
+    ProgramRecord,
+    name=texts,
+    wanted=st.booleans(),
+    state=texts,
+    pid=st.none() | counts,
+    since=st.none() | instants,
+    restarts=counts,
+    cpu_seconds=st.floats(0, 1e9),
+    memory_bytes=counts,
+    reason=texts,
+)
+boxes = st.builds(
+    BoxRecord,
+    box=texts,
+    supervisor=maybe_texts,
+    since=st.none() | instants,
+    seen_at=instants,
+    programs=st.lists(programs, max_size=3).map(tuple),
+    trouble=texts,
+)
 ledgers = st.builds(LedgerRecord, process=texts, through=counts, content=objects)
 
 HOUR = Interval(
@@ -164,6 +187,7 @@ FORMS: list[tuple[st.SearchStrategy[Any], Callable[[Any], Any], Callable[[Any], 
     (entries, records.entry_to_document, records.entry_from_document),
     (requests, records.request_to_document, records.request_from_document),
     (leases, records.lease_to_document, records.lease_from_document),
+    (boxes, records.box_to_document, records.box_from_document),
     (ledgers, records.ledger_to_document, records.ledger_from_document),
 ]
 

@@ -646,7 +646,9 @@ def test_a_store_of_schema_1_is_read_as_it_was(path: Path) -> None:
         assert store.read_ledgers() == {"site_hourly": LedgerRecord("site_hourly", 2, {"runs": []})}
         assert store.open_requests() == [a_request()]
         assert store.read_catalog() == {"who": "é", "version": 1}
-        assert store.read_lease("scheduler") == Lease(owner="a", epoch=1, until=LEASE_END)
+        assert store.read_lease("scheduler") == Lease(
+            owner="a", epoch=1, until=LEASE_END, since=LEASE_END
+        )
         assert store.check() == []
         assert labels(store.claim(a_claim(9))) == [an_hour(2).label]
         put_unit(store, second.moved(UnitState.PROCESSED, NOW), second.fence)
@@ -720,7 +722,7 @@ def test_a_newer_store_is_refused_untouched(
         if not logged:
             user.close()
     before = {each.name: digest(each) for each in path.parent.iterdir() if "-shm" not in each.name}
-    with pytest.raises(NewerSchema, match=r"schema 3, this version knows 2.*untouched"):
+    with pytest.raises(NewerSchema, match=r"schema 4, this version knows 3.*untouched"):
         open_sqlite(path)
     with pytest.raises(NewerSchema):
         migrate(f"sqlite:///{path}", dry_run=True)
