@@ -160,6 +160,10 @@ OPTIONS: Mapping[str, str] = {
     "at": "trigger of a freerun, by the clock of its zone",
     "misfire": "firings that nobody served: `once` (the latest one), `skip`, `all`",
     "slots": "units at once",
+    "boxes": 'the boxes that may work it, or where the program runs: a name, a pattern (`"db-*"`), '
+    "or a list of them; without it every box",
+    "on": "`all`: the program works on all of its boxes; `any`: on one of them at a time, the "
+    "others stand by",
 }
 #: Options that are the same for all levels, by another name in `CHOICES`.
 _CHOICES = {
@@ -167,6 +171,7 @@ _CHOICES = {
     "blocking": building.BLOCKINGS,
     "on_failure": building.ON_FAILURE,
     "misfire": building.MISFIRES,
+    "on": building.ON,
 }
 _HIDDEN = {"place", "unknown"}
 

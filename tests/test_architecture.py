@@ -30,7 +30,7 @@ SHELLS = frozenset({"stores", "brokers", "scheduler", "worker", "supervisor", "m
 #: The ladder inside core, lowest rung first; its `__init__` holds names only and stands on top.
 CORE_RUNGS: tuple[frozenset[str], ...] = (
     frozenset({"values"}),
-    frozenset({"intervals", "triggers", "states"}),
+    frozenset({"intervals", "triggers", "states", "boxes"}),
     frozenset({"model", "context", "catalog", "building"}),
     frozenset({"events", "commands"}),
     frozenset({"readiness", "machines", "recovery", "plans"}),

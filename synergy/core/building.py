@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from synergy.core.boxes import is_pattern, may_meet
 from synergy.core.catalog import (
     Catalog,
     Dependency,
@@ -37,6 +38,7 @@ MACHINES = tuple(name for name in JOB_MACHINES if name != "freerun")
 BLOCKINGS = ("normal", "children", "dependencies")
 ON_FAILURE = ("hold", "skip")
 MISFIRES = ("once", "skip", "all")
+ON = ("all", "any")
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -100,6 +102,8 @@ class _Builder:
             if isinstance(declared, ProgramDeclaration):
                 self._program(declared)
         self._check_dependencies()
+        schedulers = self._boxes("Context(schedulers=…)", "schedulers", self.context.schedulers)
+        self._check_boxes()
         if self.problems:
             raise CatalogError(self.problems)
         return Catalog(
@@ -108,6 +112,7 @@ class _Builder:
             freeruns=self.freeruns,
             programs=self.programs,
             sources=dict(self.context.sources),
+            schedulers=schedulers,
         )
 
     def _problem(self, where: str, what: str) -> None:
@@ -238,6 +243,7 @@ class _Builder:
             every=every,
             lag=lag if own_lag is None else own_lag,
             parallel=parallel,
+            boxes=self._boxes(where, "boxes", declared.boxes),
         )
         self.processes[process.name] = process
         return process
@@ -266,6 +272,7 @@ class _Builder:
         trigger = self._trigger(where, "at", declared.at, zone)
         task = self._task(where, declared)
         start = self._instant(where, "start", declared.start, zone)
+        boxes = self._boxes(where, "boxes", declared.boxes)
         if trigger is not None:
             self.freeruns[str(declared.name)] = Freerun(
                 name=str(declared.name),
@@ -273,6 +280,7 @@ class _Builder:
                 trigger=trigger,
                 misfire=declared.misfire,
                 start=self.now if start is None else start,
+                boxes=boxes,
             )
 
     def _program(self, declared: ProgramDeclaration) -> None:
@@ -284,11 +292,41 @@ class _Builder:
         for name in names:
             if not isinstance(name, str) or name not in self.named:
                 self._problem(where, _unknown(name, self.named))
+        self._one_of(where, "on", declared.on, ON)
         self.programs[str(declared.name)] = Program(
             name=str(declared.name),
             slots=slots,
             processes=frozenset(map(str, names)) or None,
+            boxes=self._boxes(where, "boxes", declared.boxes),
+            alone=declared.on == "any",
         )
+
+    def _boxes(self, where: str, what: str, given: object) -> tuple[str, ...]:
+        listed = (given,) if isinstance(given, str) else self._several(where, what, given, "boxes")
+        good = []
+        for pattern in listed:
+            if isinstance(pattern, str) and is_pattern(pattern):
+                good.append(pattern)
+            else:
+                self._problem(
+                    where,
+                    f'{what} {pattern!r} is neither the name of a box nor a pattern such as "db-*" '
+                    "(letters, digits, '_', '.', '-', and '*', '?', '[…]')",
+                )
+        return tuple(good)
+
+    def _check_boxes(self) -> None:
+        """Whether what is bound to boxes can be worked there at all, as far as it can be told."""
+        for one in (*self.processes.values(), *self.freeruns.values()):
+            workers = [item for item in self.programs.values() if item.works_on(one.name)]
+            if workers and not any(may_meet(one.boxes, item.boxes) for item in workers):
+                kind = "process" if isinstance(one, Process) else "freerun"
+                told = ", ".join(f"{item.name} on {_list(item.boxes)}" for item in workers)
+                self._problem(
+                    f'{self.places[f"run {one.name}"]} {kind} "{one.name}"',
+                    f"it is bound to boxes {_list(one.boxes)}, "
+                    f"where no program works on it: {told}",
+                )
 
     def _task(self, where: str, declared: ProcessDeclaration | FreerunDeclaration) -> Task:
         if bool(declared.run) == bool(declared.command):

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
 
+from synergy.core.boxes import admits
 from synergy.core.intervals import Calendar, Granularity, Interval
 from synergy.core.model import Task
 from synergy.core.triggers import Trigger
@@ -47,6 +48,8 @@ class Process:
     lag: timedelta
     #: At most so many units of it at once; None for no limit of its own.
     parallel: int | None
+    #: Patterns of the boxes that may work it; none: every box.
+    boxes: tuple[str, ...] = ()
 
     @property
     def open_ended(self) -> bool:
@@ -84,6 +87,8 @@ class Freerun:
     misfire: str
     #: Only firings after this instant count.
     start: datetime
+    #: As of a process.
+    boxes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +97,16 @@ class Program:
 
     name: str
     slots: int
+    #: None: all of them.
     processes: frozenset[str] | None
+    #: Patterns of the boxes where it runs; none: every box.
+    boxes: tuple[str, ...] = ()
+    #: Whether it works on one of them at a time only.
+    alone: bool = False
+
+    def works_on(self, process: str) -> bool:
+        """Whether it takes units of that process."""
+        return self.processes is None or process in self.processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +130,8 @@ class Catalog:
     freeruns: Mapping[str, Freerun]
     programs: Mapping[str, Program]
     sources: Mapping[str, str]
+    #: Patterns of the boxes whose supervisor keeps a scheduler; none: every box.
+    schedulers: tuple[str, ...] = ()
     _parents: Mapping[str, str] = field(init=False)
     _children: Mapping[str, str] = field(init=False)
     _dependents: Mapping[str, tuple[tuple[str, Dependency], ...]] = field(init=False)
@@ -144,6 +160,22 @@ class Catalog:
             end = calendar.containing(tree.until - _INSTANT).end if tree.until else None
             found[process.name] = (calendar.containing(tree.start).start, end)
         return found
+
+    def boxes_of(self, process: str) -> tuple[str, ...]:
+        """Patterns of the boxes that may work a process or freerun; none: every box."""
+        found = self.processes.get(process) or self.freeruns.get(process)
+        return found.boxes if found is not None else ()
+
+    def workable(self, program: Program, box: str) -> frozenset[str] | None:
+        """What the program may take on that box; None: whatever there is."""
+        bound = [name for name in (*self.processes, *self.freeruns) if self.boxes_of(name)]
+        if all(admits(self.boxes_of(name), box) for name in bound):
+            return program.processes
+        return frozenset(
+            name
+            for name in (*self.processes, *self.freeruns)
+            if program.works_on(name) and admits(self.boxes_of(name), box)
+        )
 
     def exists(self, process: str, interval: Interval) -> bool:
         """Whether the interval intersects the span of the process's tree."""

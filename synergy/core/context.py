@@ -69,6 +69,7 @@ class ProcessDeclaration:
     backoff: Duration = 10
     parallel: int | None = None
     priority: int = 0
+    boxes: str | Sequence[str] = ()
     #: Options that were given and do not exist.
     unknown: Sequence[str] = ()
     place: str = ""
@@ -106,6 +107,7 @@ class FreerunDeclaration:
     max_attempts: int = 1
     backoff: Duration = 10
     priority: int = 0
+    boxes: str | Sequence[str] = ()
     #: Options that were given and do not exist.
     unknown: Sequence[str] = ()
     place: str = ""
@@ -113,11 +115,13 @@ class FreerunDeclaration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramDeclaration:
-    """A worker program of this box: how many units at once, and of which processes."""
+    """A worker program: how many units at once, of which processes, and on which boxes it runs."""
 
     name: str
     slots: int = 2
     processes: Sequence[str] = ()
+    boxes: str | Sequence[str] = ()
+    on: str = "all"
     place: str = ""
 
 
@@ -129,10 +133,17 @@ class Context:
 
     `sources` names what the recomputing processes read: ``name -> "package.module:function"``; the
     function takes an interval and returns its first and last key, or None while it has none.
+    `schedulers` names the boxes whose supervisor keeps a scheduler; without it all do.
     """
 
-    def __init__(self, *declared: Declaration, sources: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *declared: Declaration,
+        sources: Mapping[str, str] | None = None,
+        schedulers: str | Sequence[str] = (),
+    ) -> None:
         self.declared = declared
+        self.schedulers = schedulers
         given: object = {} if sources is None else sources
         self.sources: dict[str, str] = dict(given) if isinstance(given, Mapping) else {}
         #: What was given for the sources and is no mapping.
@@ -168,7 +179,8 @@ def _sister(granularity: str) -> Callable[..., ProcessDeclaration]:
     `after`: process names, or `previous`, `last`, `offset`.  `on_failure`: hold or skip.
     `grouping`: so many {granularity} intervals in one.  `lag` seconds after the interval's end it
     is due (the tree's by default).  `time_limit` and `backoff` in seconds; `max_attempts` before
-    it is given up; `parallel` units of it at once; `priority` high goes first.
+    it is given up; `parallel` units of it at once; `priority` high goes first.  `boxes`: only
+    workers on these take it, by name or pattern (``"db-*"``).
     """
     return declare
 
@@ -226,9 +238,27 @@ def freerun(
     )
 
 
-def program(name: str, *, slots: int = 2, processes: Sequence[str] = ()) -> ProgramDeclaration:
-    """Declare a worker program: `slots` units at once, of these processes (all by default)."""
-    return ProgramDeclaration(name=name, slots=slots, processes=_several(processes), place=_place())
+def program(
+    name: str,
+    *,
+    slots: int = 2,
+    processes: Sequence[str] = (),
+    boxes: str | Sequence[str] = (),
+    on: str = "all",
+) -> ProgramDeclaration:
+    """Declare a worker program: `slots` units at once, of these processes (all by default).
+
+    `boxes` names the boxes that it is for, by name or pattern (``"db-*"``), every box by default.
+    `on`: it works on all of them, or on any one of them at a time.
+    """
+    return ProgramDeclaration(
+        name=name,
+        slots=slots,
+        processes=_several(processes),
+        boxes=_several(boxes),
+        on=on,
+        place=_place(),
+    )
 
 
 def _as_text(instant: str | datetime | None) -> str | None:
@@ -265,6 +295,7 @@ def to_document(context: Context) -> dict[str, Any]:
         "freeruns": [_plain(d) for d in context.declared if isinstance(d, FreerunDeclaration)],
         "programs": [_plain(d) for d in context.declared if isinstance(d, ProgramDeclaration)],
         "sources": dict(context.sources),
+        "schedulers": _plain(context.schedulers),
     }
 
 
@@ -288,6 +319,7 @@ def from_document(document: Mapping[str, Any]) -> Context:
         *(FreerunDeclaration(**entry) for entry in document["freeruns"]),
         *(ProgramDeclaration(**entry) for entry in document["programs"]),
         sources=document["sources"],
+        schedulers=document.get("schedulers", ()),
     )
 
 

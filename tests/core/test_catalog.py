@@ -292,6 +292,27 @@ PROBLEMS: list[tuple[str, list[Any], str, str]] = [
     ),
     ("no slots", [program("w", slots=0)], 'program "w"', "slots 0 is not a whole number from 1"),
     ("slots in words", [program("w", slots="two")], 'program "w"', "slots 'two' is not a whole"),  # type: ignore[arg-type]
+    (
+        "a pattern that no box bears",
+        [process(boxes="db 1")],
+        'process "p"',
+        "boxes 'db 1' is neither the name of a box nor a pattern",
+    ),
+    ("an open bracket", [entry(boxes=["db-[12"])], 'freerun "f"', "boxes 'db-[12' is neither"),
+    ("an empty pattern", [program("w", boxes="")], 'program "w"', "boxes '' is neither"),
+    ("a number as box", [program("w", boxes=[7])], 'program "w"', "boxes 7 is neither"),  # type: ignore[list-item]
+    ("boxes as number", [process(boxes=7)], 'process "p"', "boxes 7 is no list of boxes"),
+    ("bad on", [program("w", on="some")], 'program "w"', "on 'some' is none of all, any"),
+    (
+        "boxes that no program of it runs on",
+        [
+            process(boxes=["db-1", "db-2"]),
+            program("w", processes=["p"], boxes="web-*"),
+            program("v", boxes="db-3"),
+        ],
+        'process "p"',
+        "it is bound to boxes db-1, db-2, where no program works on it: w on web-*, v on db-3",
+    ),
     ("reserved name", [program("scheduler")], 'program "scheduler"', "belongs to synergy itself"),
     ("bad machine", [process(machine="freerun")], 'process "p"', "machine 'freerun' is none of"),
     ("bad blocking", [process(blocking="all")], 'process "p"', "blocking 'all' is none of"),
@@ -430,6 +451,9 @@ GOOD: list[tuple[str, list[Any]]] = [
     ("a path in a command", [process(run=None, command=["cp", 3, 1.5])]),
     ("a tree and a process of one name", [tree("p", [daily("p", run="w:f")])]),
     ("program of a freerun", [entry(), program("w", processes=["f"])]),
+    ("boxes in all forms", [process(boxes=["a", "b-*", "c?", "d[0-9]", "e[!x].org"])]),
+    ("patterns that may meet", [process(boxes="*-db"), program("w", boxes=["web", "a*"])]),
+    ("a program on one of the boxes", [process(boxes=["a", "b*"]), program("w", boxes="b1")]),
     ("nothing", []),
 ]
 
@@ -657,3 +681,27 @@ def test_children_are_what_their_parent_encloses(catalog: Catalog) -> None:
             ]
             assert all(interval.encloses(one) for one in children)
             assert all(catalog.parent(child, one) == (name, interval) for one in children)
+
+
+def test_a_program_takes_what_its_box_may_work() -> None:
+    catalog = build(
+        Context(
+            one(daily("d", run="w:f", boxes="db-*"), hourly("h", run="w:f")),
+            entry(boxes=["web-1"]),
+            program("all"),
+            program("some", processes=["d", "f"]),
+        ),
+        NOW,
+    )
+    everything, some = catalog.programs["all"], catalog.programs["some"]
+    assert catalog.workable(everything, "db-7") == {"d", "h"}
+    assert catalog.workable(everything, "web-1") == {"h", "f"}
+    assert catalog.workable(everything, "elsewhere") == {"h"}
+    assert catalog.workable(some, "db-7") == {"d"}
+    assert catalog.workable(some, "elsewhere") == frozenset()
+
+
+def test_what_is_bound_to_no_box_is_taken_whatever_it_is() -> None:
+    catalog = build(Context(one(), program("w"), program("v", processes=["p"])), NOW)
+    assert catalog.workable(catalog.programs["w"], "db-1") is None
+    assert catalog.workable(catalog.programs["v"], "db-1") == {"p"}

@@ -75,9 +75,10 @@ def full() -> Context:
         ),
         freerun("cleanup", at="cron 15 3 * * *", zone="Asia/Tokyo", command=["true"]),
         freerun("probe", at="every 1800", run="w:f", misfire="all", time_limit=5),
-        program("one", slots=3, processes=["site_daily", "cleanup"]),
+        program("one", slots=3, processes=["site_daily", "cleanup"], boxes="db-*", on="any"),
         program("two"),
         sources={"events": "w:keys"},
+        schedulers=["ctl-1", "ctl-2"],
     )
 
 
@@ -92,7 +93,8 @@ def test_a_context_comes_back_from_its_document_as_it_was() -> None:
 def test_a_document_of_before_an_option_was_known_is_still_read() -> None:
     document = to_document(full())
     for level in document["trees"][0]["processes"]:
-        del level["priority"], level["sink"]
+        del level["priority"], level["sink"], level["boxes"]
+    del document["schedulers"]
     assert build(from_document(document), NOW).processes["site_daily"].task.priority == 0
 
 
