@@ -317,7 +317,8 @@ class _Builder:
 
     def _check_boxes(self) -> None:
         """Whether what is bound to boxes can be worked there at all, as far as it can be told."""
-        for one in (*self.processes.values(), *self.freeruns.values()):
+        bound: list[Process | Freerun] = [*self.processes.values(), *self.freeruns.values()]
+        for one in bound:
             workers = [item for item in self.programs.values() if item.works_on(one.name)]
             if workers and not any(may_meet(one.boxes, item.boxes) for item in workers):
                 kind = "process" if isinstance(one, Process) else "freerun"

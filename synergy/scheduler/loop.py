@@ -49,6 +49,8 @@ from synergy.scheduler.sources import Sources
 LEASE = timedelta(seconds=4)
 RENEWAL = timedelta(seconds=1)
 LEASE_NAME = "scheduler"
+#: Who stands by listens by this name: it is rung when the lease is free, and not all day.
+STANDBY = "standby"
 #: The loop looks into the store at least so often, in case a ring was missed.
 POLL = timedelta(milliseconds=250)
 #: What is old is forgotten so often.
@@ -110,29 +112,34 @@ class Scheduler:
     def run(self, stopping: Callable[[], bool]) -> None:
         """Work until told to stop; then hand over the lease."""
         wait = FIRST_WAIT
-        with_listener = self.setting.bell.listen("scheduler")
+        listener = self.setting.bell.listen("scheduler")
+        standby = self.setting.bell.listen(STANDBY)
         try:
             while not stopping():
                 try:
-                    self.turn(with_listener)
+                    self.turn(listener, standby)
                     if wait > FIRST_WAIT:
                         _say(logging.INFO, "reachable", "the store answers again")
                     wait = FIRST_WAIT
                 except Unreachable as error:
                     _say(logging.ERROR, "unreachable", f"{error}; trying again in {wait:g} s")
                     self.leading = False
-                    with_listener.wait(wait)
+                    listener.wait(wait)
                     wait = min(wait * 2, LONGEST_WAIT)
         finally:
-            with_listener.close()
+            listener.close()
+            standby.close()
             self.close()
 
-    def turn(self, listener: Listener) -> None:
+    def turn(self, listener: Listener, standby: Listener) -> None:
         """Lead if possible, do what there is, sleep until there is more."""
         listener.drain()
+        standby.drain()
         if self._lead():
             self.once()
-        listener.wait(self._sleep())
+            listener.wait(self._sleep())
+        else:
+            standby.wait(self._sleep_standing_by())
 
     def once(self, *, everything: bool = True) -> bool:
         """Take what has happened and do all that follows; False when nothing had."""
@@ -172,6 +179,7 @@ class Scheduler:
                 self._fold()
                 self._save_ledgers()
                 setting.store.drop_lease(LEASE_NAME, setting.owner, setting.clock.now())
+                setting.bell.ring(STANDBY)
             except Unreachable as error:
                 _say(logging.WARNING, "stopping", str(error))
         self.leading = False
@@ -181,12 +189,7 @@ class Scheduler:
         now = setting.clock.now()
         if self.leading and self._renew_at is not None and now < self._renew_at:
             return True
-        lease = setting.store.take_lease(LEASE_NAME, setting.owner, now, now + LEASE)
-        if lease.owner != setting.owner and self._has_stood_still(lease):
-            # Its end is not compared with our clock, which may differ from the one that set it.
-            lease = setting.store.take_lease(
-                LEASE_NAME, setting.owner, lease.until, lease.until + LEASE
-            )
+        lease = self._lease(now)
         self._renew_at = now + RENEWAL
         if lease.owner != setting.owner:
             if self.leading or self._look_at is None:
@@ -198,6 +201,18 @@ class Scheduler:
             self.leading = True
             _say(logging.INFO, "leading", f"leading with epoch {lease.epoch}")
         return True
+
+    def _lease(self, now: datetime) -> Lease:
+        """The lease, ours if it can be; who stands by only reads it as long as it is another's."""
+        store, owner = self.setting.store, self.setting.owner
+        if not self.leading:
+            held = store.read_lease(LEASE_NAME)
+            if held is not None and held.owner != owner and held.until > now:
+                if not self._has_stood_still(held):
+                    return held
+                # Its end is not compared with our clock, which may differ from the one that set it.
+                now = held.until
+        return store.take_lease(LEASE_NAME, owner, now, now + LEASE)
 
     def _has_stood_still(self, lease: Lease) -> bool:
         """Whether another's lease was not renewed for the length of a lease, by our own clock."""
@@ -212,10 +227,18 @@ class Scheduler:
 
     def _sleep(self) -> float:
         """Seconds until something is due; never longer than a poll."""
-        wake = self.engine.wake_at() if self.leading else None
+        wake = self.engine.wake_at()
         seconds = POLL.total_seconds()
         if wake is not None:
             seconds = min(seconds, (wake - self.setting.clock.now()).total_seconds())
+        return max(seconds, 0.0)
+
+    def _sleep_standing_by(self) -> float:
+        """Seconds until the lease ends, or was to be renewed: nobody may ring across boxes."""
+        seconds = RENEWAL.total_seconds()
+        if self._standing is not None:
+            until = self._standing[0].until
+            seconds = min(seconds, (until - self.setting.clock.now()).total_seconds())
         return max(seconds, 0.0)
 
     # in

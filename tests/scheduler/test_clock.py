@@ -1,6 +1,5 @@
 """A wall clock that jumps changes when things happen, never what (I15)."""
 
-import contextlib
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,11 +8,6 @@ import pytest
 from synergy.core import recovery
 from synergy.core.context import Context, daily, freerun, hourly, tree
 from synergy.core.model import Claim, UnitWrite
-from synergy.scheduler.loop import LEASE_NAME, Scheduler, Setting
-from synergy.scheduler.sources import SourcesAtOnce
-from synergy.stores import open_store
-from synergy.stores.bell import MemoryBell
-from synergy.testing.clock import VirtualClock
 from synergy.testing.stage import Stage, fails
 
 
@@ -187,34 +181,3 @@ def test_a_day_that_has_begun_by_another_clock_is_reopened_with_its_hour() -> No
     stage.request("reprocess", "h", "2026-11-19T07")
     assert stage.job("d", "2026-11-19").generation == 2
     assert not stage.report(day)
-
-
-def test_a_leaders_lease_that_stands_still_is_taken_over_whatever_its_end_says() -> None:
-    """The leader died while its clock was ten years ahead."""
-    clock = VirtualClock(datetime.fromisoformat("2026-11-20T00:00Z"))
-    store = open_store("memory://")
-    ahead = clock.now() + timedelta(days=3652)
-    store.take_lease(LEASE_NAME, "dead", ahead, ahead + timedelta(seconds=4))
-    bell = MemoryBell()
-    scheduler = Scheduler(
-        Setting(
-            store=store,
-            bell=bell,
-            clock=clock,
-            catalog=Stage(days_of_hours(), at=clock.now()).catalog,
-            owner="standby",
-            sources=SourcesAtOnce(lambda source, interval: None),
-        )
-    )
-    with contextlib.closing(bell.listen("scheduler")) as listener:
-        led = []
-        for _ in range(8):
-            bell.ring("scheduler")
-            scheduler.turn(listener)
-            led.append(scheduler.leading)
-            clock.advance(timedelta(seconds=1))
-    assert led == [False] * 6 + [True] * 2
-    lease = store.read_lease(LEASE_NAME)
-    assert lease is not None
-    assert (lease.owner, lease.epoch) == ("standby", 2)
-    assert lease.until < clock.now() + timedelta(seconds=5)
