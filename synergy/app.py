@@ -1,25 +1,23 @@
 """The composition root: the only module that knows which store, bell and clock are in use."""
 
 import importlib
-import os
-import re
-import secrets
 import signal
-import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from types import FrameType
 from typing import Any
 
 from synergy.clock import SystemClock
+from synergy.core.boxes import admits
 from synergy.core.catalog import Catalog, Program
 from synergy.core.intervals import Interval
-from synergy.core.model import Applied, Json, UnitWrite
+from synergy.core.model import Applied, BoxRecord, Json, UnitWrite
 from synergy.core.recovery import after_lost_lease
 from synergy.errors import NotFound
 from synergy.garbage import seldom_collected
 from synergy.logs import logger
-from synergy.ports import Bell, Store
-from synergy.programs import Identity, alive, identity_of
+from synergy.owners import departed, new_owner
+from synergy.ports import STANDBY, Bell, Store
 from synergy.project import (
     Project,
     adopt,
@@ -32,8 +30,15 @@ from synergy.reading import Reading
 from synergy.scheduler.loop import LEASE_NAME, Scheduler, Setting
 from synergy.scheduler.sources import Measure, SourcesAside
 from synergy.stores import open_bell, open_store
+from synergy.supervisor.children import ProjectPrograms
+from synergy.supervisor.loop import SUPERVISOR, Say, Supervisor
+from synergy.supervisor.loop import Setting as SupervisorSetting
+from synergy.supervisor.plan import Rules
+from synergy.worker.alone import alone, lease_name
 
 SCHEDULER = "scheduler"
+#: Seconds that a stopped program gets beyond the grace of its units.
+STOP_MARGIN = 10.0
 #: The worker program of a context that declares none.
 DEFAULT_WORKER = Program(name="worker", slots=2, processes=None)
 
@@ -101,14 +106,15 @@ def run_scheduler(project: Project) -> int:
     """Be the scheduler until told to stop."""
     store, bell = store_of(project, create=True), bell_of(project)
     catalog = register(project, store)
-    hand_on(store, bell)
+    hand_on(store, bell, catalog.programs.values())
+    announce(store, project.box)
     scheduler = Scheduler(
         Setting(
             store=store,
             bell=bell,
             clock=SystemClock(),
             catalog=catalog,
-            owner=identity(SCHEDULER),
+            owner=new_owner(SCHEDULER, project.box),
             sources=SourcesAside(measurer(catalog), lambda: bell.ring(SCHEDULER)),
         )
     )
@@ -131,24 +137,28 @@ def measurer(catalog: Catalog) -> Measure:
     return measure
 
 
-def run_worker_program(project: Project, program: Program) -> int:
+def run_worker_program(project: Project, catalog: Catalog, program: Program) -> int:
     """Be a worker program until told to stop."""
     from synergy.worker.shell import run_worker
 
-    store, bell = store_of(project, create=True), bell_of(project)
-    hand_on(store, bell)
-    return run_worker(
-        store,
-        bell,
-        SystemClock(),
-        worker_id=identity(program.name),
-        slots=program.slots,
-        project=project.folder,
-        log_dir=project.log_dir,
-        processes=program.processes,
-        grace=project.grace,
-        log=logger(program.name),
-    )
+    store, bell, clock = store_of(project, create=True), bell_of(project), SystemClock()
+    hand_on(store, bell, catalog.programs.values())
+    announce(store, project.box)
+    owner, log = new_owner(program.name, project.box), logger(program.name)
+    turn = alone(store, bell, clock, program.name, owner, log) if program.alone else nullcontext()
+    with turn:
+        return run_worker(
+            store,
+            bell,
+            clock,
+            worker_id=owner,
+            slots=program.slots,
+            project=project.folder,
+            log_dir=project.log_dir,
+            processes=catalog.workable(program, project.box),
+            grace=project.grace,
+            log=log,
+        )
 
 
 def run_program(project: Project, name: str) -> int:
@@ -159,56 +169,67 @@ def run_program(project: Project, name: str) -> int:
     program = programs_of(catalog).get(name)
     if program is None:
         raise NotFound(f"no program {name!r}; known are {', '.join(programs_of(catalog))}")
-    return run_worker_program(project, program)
+    return run_worker_program(project, catalog, program)
 
 
-def identity(program: str) -> str:
-    """A name for this process that no other ever had, and that tells whether it still lives."""
-    me = identity_of(os.getpid())
-    assert me is not None
-    host, mark = socket.gethostname(), secrets.token_hex(4)
-    return f"{program}@{host}:{me.pid}:{me.created}:{me.boot}:{mark}"
+def announce(store: Store, box: str) -> None:
+    """Let the store know of this box, which may have no supervisor."""
+    if all(record.box != box for record in store.read_boxes()):
+        now = SystemClock().now()
+        store.save_box(BoxRecord(box=box, supervisor=None, since=None, seen_at=now))
 
 
-def departed(owner: str) -> bool:
-    """Whether the owner of a lease was a process of this box and has ended.
-
-    False says nothing: of other boxes it cannot be told from here.
-    """
-    found = _OWNER.fullmatch(owner)
-    if found is None or found["host"] != socket.gethostname():
-        return False
-    return not alive(Identity(int(found["pid"]), float(found["created"]), found["boot"]))
-
-
-_OWNER = re.compile(
-    r".*@(?P<host>[^@]+):(?P<pid>\d+):(?P<created>[\d.]+):(?P<boot>[\w-]*):\w+(/\d+)?"
-)
-
-
-def hand_on(store: Store, bell: Bell) -> int:
+def hand_on(store: Store, bell: Bell, programs: Iterable[Program] = ()) -> int:
     """Free at once what processes of this box held that have ended; how many units.
 
     Their leases would run out by themselves; this is only quicker (RELIABILITY F43), and fenced
-    like every other recovery.
+    like every other recovery.  `programs` are those that may hold a lease.
     """
     now = SystemClock().now()
-    lease = store.read_lease(LEASE_NAME)
-    if lease is not None and lease.until > now and departed(lease.owner):
-        store.drop_lease(LEASE_NAME, lease.owner, now)
+    for name in (LEASE_NAME, *(lease_name(each.name) for each in programs if each.alone)):
+        lease = store.read_lease(name)
+        if lease is not None and lease.until > now and departed(lease.owner):
+            store.drop_lease(name, lease.owner, now)
+            bell.ring(STANDBY)
+    held = store.held_units()
+    gone = {owner for owner in {unit.owner for unit in held} if owner and departed(owner)}
     writes = [
         UnitWrite(
             after_lost_lease(unit, now, "its process has ended"),
             unit.fence_with_lease,
         )
-        for unit in store.active_units()
-        if unit.owner is not None and departed(unit.owner)
+        for unit in held
+        if unit.owner in gone
     ]
     answers = store.save_units(writes) if writes else []
     if answers:
         bell.ring("scheduler")
         bell.ring("worker")
     return sum(isinstance(answer, Applied) for answer in answers)
+
+
+def supervisor_of(project: Project, catalog: Catalog, say: Say) -> Supervisor:
+    """The supervisor of this box, for the programs that are bound to it."""
+    schedulers = [SCHEDULER] if admits(catalog.schedulers, project.box) else []
+    workers = [
+        each.name
+        for each in programs_of(catalog).values()
+        if each is not None and admits(each.boxes, project.box)
+    ]
+    return Supervisor(
+        SupervisorSetting(
+            box=project.box,
+            owner=new_owner(SUPERVISOR, project.box),
+            names=(*schedulers, *workers),
+            programs=ProjectPrograms(project),
+            open_store=lambda: store_of(project, create=True),
+            bell=bell_of(project),
+            clock=SystemClock(),
+            hand_on=lambda store, bell: hand_on(store, bell, catalog.programs.values()),
+            say=say,
+            rules=Rules(grace=project.grace.total_seconds() + STOP_MARGIN),
+        )
+    )
 
 
 def stop_on_signals() -> Callable[[], bool]:

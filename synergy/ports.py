@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from synergy.core.model import (
     Applied,
@@ -236,6 +236,10 @@ class Store(Protocol):
         ...
 
 
+#: Role of those who wait for a lease to become free: the bell rings for them when one is dropped.
+STANDBY: Final = "standby"
+
+
 class Listener(Protocol):
     """One party's ear for the doorbell."""
 
@@ -260,7 +264,7 @@ class Bell(Protocol):
     """Wakes the other programs; a hint only: whoever misses it polls the store (D10)."""
 
     def ring(self, role: str) -> None:
-        """Wake everybody who listens as `role` ("scheduler" or "worker"); never fails."""
+        """Wake everybody who listens as `role` ("scheduler", "worker", `STANDBY`); never fails."""
         ...
 
     def listen(self, role: str) -> Listener:

@@ -8,7 +8,8 @@ Four things, each usable alone:
   small keeper (`synergy.containment`), which kills the whole tree, daemons included, when the
   command ends, when we say so, and when we die.
 * `PidFile`: one running instance of a program, by a lock that the kernel drops when it dies.
-* `start_detached` and `stop`: programs that go on when the one who started them ends.
+* `start_detached` and `stop`: programs that go on when the one who started them ends; and in its
+  parts, for who keeps several of them: `terminate`, `kill_tree`, `death_of`, `collect`, `usage_of`.
 
 Linux first. Elsewhere commands run and are killed by process group, without the daemons they made.
 """
@@ -89,6 +90,13 @@ def identity_of(pid: int) -> Identity | None:
 def alive(identity: Identity) -> bool:
     """Whether this very process lives; a zombie is dead, and so is a number with another birth."""
     return identity_of(identity.pid) == identity
+
+
+def age_of(identity: Identity) -> float:
+    """Seconds since the birth of a living process."""
+    if not sys.platform.startswith("linux"):
+        return max(0.0, time.time() - identity.created)
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - identity.created)
 
 
 def _identity_by_psutil(pid: int) -> Identity | None:
@@ -537,23 +545,93 @@ def stop(identity: Identity, grace_seconds: float) -> bool:
     gone in both cases. Raises SynergyError when it is not ours to stop, TimedOut when even
     SIGKILL did not end it.
     """
+    terminate(identity)
+    if _ended([identity], grace_seconds):
+        return True
+    if not _ended([identity, *kill_tree(identity)], KILL_PATIENCE):
+        raise TimedOut(f"process {identity.pid} did not end, though killed")
+    return False
+
+
+def terminate(identity: Identity) -> None:
+    """Ask a program with SIGTERM to end; harmless when it is gone.
+
+    Raises SynergyError when it is not ours to stop.
+    """
     process = _process(identity)
     if process is None:
-        return True
+        return
     try:
         process.terminate()
     except psutil.NoSuchProcess:
-        return True
+        return
     except psutil.AccessDenied as error:
         raise SynergyError(f"process {identity.pid} belongs to somebody else") from error
-    if _ended([identity], grace_seconds):
-        return True
+
+
+def kill_tree(identity: Identity) -> list[Identity]:
+    """Kill a program and all below it, without waiting; who was below it."""
+    process = _process(identity)
+    if process is None:
+        return []
     below = _descendants(process)
-    tree = [identity, *filter(None, (identity_of(one.pid) for one in below))]
+    found = [one for one in (identity_of(each.pid) for each in below) if one is not None]
     _kill_each([process, *below])
-    if not _ended(tree, KILL_PATIENCE):
-        raise TimedOut(f"process {identity.pid} did not end, though killed")
-    return False
+    return found
+
+
+def death_of(identity: Identity) -> int | None:
+    """A descriptor that is readable once this process is dead, to be closed by the caller.
+
+    None where it is dead already, or the kernel has no such descriptors: ask `alive` now and then.
+    """
+    try:
+        handle = os.pidfd_open(identity.pid)
+    except (AttributeError, OSError):
+        return None
+    if alive(identity):  # the handle is its own, and not that of a successor
+        return handle
+    os.close(handle)
+    return None
+
+
+def collect(identity: Identity) -> str | None:
+    """How a dead child of ours ended, in words; None when it lives or is not ours.
+
+    It is removed from the process table by this, so that it can be asked only once.
+    """
+    try:
+        collected, status = os.waitpid(identity.pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    if collected == 0:
+        return None
+    if os.WIFSIGNALED(status):
+        return str(Exit(None, os.WTERMSIG(status)))
+    return str(Exit(os.WEXITSTATUS(status), None))
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a program uses, together with all below it."""
+
+    #: Processor time since it began, also of what has ended below it.
+    cpu_seconds: float
+    #: Resident memory now.
+    memory_bytes: int
+
+
+def usage_of(identity: Identity) -> Usage:
+    """What a program uses now; nothing when it is gone."""
+    process = _process(identity)
+    if process is None:
+        return Usage(0.0, 0)
+    cpu, memory = 0.0, 0
+    for one in (process, *_descendants(process)):
+        with contextlib.suppress(psutil.Error):
+            cpu += sum(one.cpu_times()[:4])  # own and collected children's, user and system
+            memory += one.memory_info().rss
+    return Usage(round(cpu, 2), memory)
 
 
 def _ended(identities: Iterable[Identity], seconds: float) -> bool:

@@ -7,6 +7,7 @@ name with ``SYNERGY_`` before it.  Nothing here knows any user's module by name 
 import importlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from synergy.core import context as declared
+from synergy.core.boxes import BOX_ID
 from synergy.core.building import CatalogError, build
 from synergy.core.catalog import Catalog
 from synergy.core.context import Context
@@ -32,6 +34,8 @@ DEFAULTS: Mapping[str, str] = {
     "RUN_DIR": ".synergy/run",
     #: Seconds that a worker's units get to finish when it is told to stop.
     "GRACE": "20",
+    #: Id of this box; empty: the name of the host.
+    "BOX": "",
 }
 
 
@@ -45,6 +49,8 @@ class Project:
     log_dir: Path
     run_dir: Path
     grace: timedelta
+    #: Id of this box.
+    box: str = field(default_factory=socket.gethostname)
     #: Verbs that the project adds to the command line: ``name -> "module:function"``.
     commands: Mapping[str, str] = field(default_factory=dict)
 
@@ -66,6 +72,12 @@ def open_project(folder: Path, store: str | None = None) -> Project:
     except ValueError:
         problems.append(f"GRACE {values['GRACE']!r} is not a number of seconds")
         grace = 0.0
+    box = values["BOX"] or socket.gethostname()
+    if not BOX_ID.fullmatch(box):
+        problems.append(
+            f"BOX {box!r} is no id of a box: it is made of letters, digits, '_', '.' and '-', "
+            "and without it the name of the host is taken"
+        )
     commands = getattr(module, "COMMANDS", {})
     if problems:
         raise BadInput(f"{folder / 'settings.py'} cannot be used:", problems)
@@ -75,6 +87,7 @@ def open_project(folder: Path, store: str | None = None) -> Project:
         log_dir=folder / values["LOG_DIR"],
         run_dir=folder / values["RUN_DIR"],
         grace=timedelta(seconds=grace),
+        box=box,
         commands=dict(commands),
     )
 

@@ -15,7 +15,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 #: The rooms of synergy, lowest rung first. A room imports from its own rung or from lower ones.
 RUNGS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "clock", "logs", "garbage", "urls", "programs", "containment", "capture"}),
+    frozenset({"errors", "clock", "logs", "garbage", "capture", "urls"})
+    | frozenset({"programs", "owners", "containment"}),
     frozenset({"core"}),
     frozenset({"ports", "records", "project", "reading", "schemas"}),
     frozenset({"stores", "brokers", "scheduler", "worker", "supervisor", "mx"}),

@@ -24,10 +24,9 @@ from typing import Any
 
 import settings
 from db.intake import Reading as LogReading
-from synergy.app import programs_of, reading_of, stop_on_signals
+from synergy.app import reading_of, stop_on_signals, supervisor_of
 from synergy.cli import main as command_line
 from synergy.cli.output import Output, duration
-from synergy.cli.up import UP, Box
 from synergy.clock import SystemClock
 from synergy.core.readiness import Waiting, judge
 from synergy.core.states import JobState
@@ -35,6 +34,8 @@ from synergy.errors import BadInput, Conflict, NotFound, SynergyError
 from synergy.programs import AlreadyRunning, PidFile, stop
 from synergy.project import Project, check, load_context, open_project
 from synergy.reading import Reading
+from synergy.supervisor.children import holder_of, pid_file
+from synergy.supervisor.loop import SUPERVISOR, Supervisor
 from workers import generate, report, stream
 
 FOLDER = Path(__file__).resolve().parent.parent
@@ -115,8 +116,9 @@ def show(args: argparse.Namespace, project: Project, output: Output) -> int:
     catalog = check(project, load_context(project), SystemClock().now())
     output.note(f"loaded     {len(catalog.trees)} trees, {len(catalog.processes)} processes")
     stopping = stop_on_signals()
-    with Box(project, programs_of(catalog), output.note) as box:
-        failed = watch(project, box, stopping, output, until_done=args.exit_when_done)
+    supervisor = supervisor_of(project, catalog, lambda _, text: output.note(text))
+    with pid_file(project, SUPERVISOR), contextlib.closing(supervisor):
+        failed = watch(project, supervisor, stopping, output, until_done=args.exit_when_done)
         reading = reading_of(project)
         summary(reading, output)
         if args.report:
@@ -230,9 +232,12 @@ def configure(told: Mapping[str, Any]) -> Project:
     """Write down what was told, in the place where settings.py looks; programs of a demonstration
     before this one are stopped."""
     before = open_project(FOLDER)
-    watched = PidFile(before.run_dir / f"{UP}.pid").holder()
+    watched = holder_of(before, SUPERVISOR)
     if watched is not None:
-        raise Conflict(f"`up` runs here, process {watched.pid}; stop it first, with Ctrl-C")
+        raise Conflict(
+            f"a supervisor runs here, process {watched.pid}; stop it first: "
+            "./launch.py super --stop"
+        )
     file = FOLDER / ".synergy" / "demo.json"
     for pid in sorted(before.run_dir.glob("*.pid")) if before.run_dir.exists() else []:
         _stop_leftover(pid)
@@ -288,7 +293,7 @@ def count(reading: Reading, now: datetime) -> Count:
 
 def watch(
     project: Project,
-    box: Box,
+    supervisor: Supervisor,
     stopping: Callable[[], bool],
     output: Output,
     *,
@@ -300,7 +305,7 @@ def watch(
     begun = time.monotonic()
     with progress("the timetable") as show:
         while True:
-            box.look()
+            supervisor.once(0.0)
             began = time.monotonic()
             with contextlib.suppress(NotFound):  # the scheduler has not made the store yet
                 if reading is None:
@@ -321,7 +326,9 @@ def watch(
             if stopping() or (told and until_done):
                 return seen.failed
             # Looking costs what there is to look at: it must not compete with the work.
-            time.sleep(max(LOOK, 5 * (time.monotonic() - began)))
+            rest = time.monotonic() + max(LOOK, 5 * (time.monotonic() - began))
+            while (patience := rest - time.monotonic()) > 0 and not stopping():
+                supervisor.once(patience)
 
 
 @contextmanager

@@ -34,12 +34,13 @@ from pathlib import Path
 from typing import Any
 
 from synergy import __version__
-from synergy.app import DEFAULT_WORKER, bell_of, identity, run_scheduler, store_of
+from synergy.app import DEFAULT_WORKER, bell_of, run_scheduler, store_of
 from synergy.bench.core import machine, peer_python
 from synergy.clock import SystemClock
 from synergy.core.model import Request, Unit
 from synergy.errors import SynergyError
 from synergy.logs import log_to, logger
+from synergy.owners import new_owner
 from synergy.ports import Store
 from synergy.project import Project
 from synergy.worker.shell import run_worker
@@ -358,7 +359,7 @@ def main(name: str, folder: str, slots: str, profile: str | None = None) -> None
             store_of(project, create=True),
             bell_of(project),
             SystemClock(),
-            worker_id=identity(DEFAULT_WORKER.name),
+            worker_id=new_owner(DEFAULT_WORKER.name, project.box),
             slots=int(slots),
             project=project.folder,
             log_dir=project.log_dir,

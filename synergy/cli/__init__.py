@@ -20,7 +20,8 @@ from synergy.project import Project, open_project
 
 #: Verb → its module here, and what it does.
 VERBS: Mapping[str, tuple[str, str]] = {
-    "up": ("up", "run the scheduler and the workers of this box in the foreground"),
+    "up": ("up", "keep the programs of this box running, in the foreground"),
+    "super": ("supervise", "the supervisor, which keeps the programs of this box running"),
     "start": ("programs", "start a program (scheduler, worker, …) in the background"),
     "stop": ("programs", "stop a program; its units finish or are handed back"),
     "query": ("programs", "which programs run here"),

@@ -128,7 +128,9 @@ def command(words: str) -> str:
 def who(owner: str) -> str:
     """The name of a scheduler or worker as people read it: ``worker (process 4711 at box)``."""
     found = re.match(r"([^@]+)@(.+?):(\d+):", owner)
-    return f"{found[1]} (process {found[3]} at {found[2]})" if found else owner
+    if found is None:
+        return owner
+    return f"{found[1]} (process {found[3]} at {found[2].partition('/')[0]})"
 
 
 def instant(when: datetime) -> str:

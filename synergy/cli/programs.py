@@ -1,45 +1,53 @@
-"""``start``, ``stop``, ``query``: the programs of this box."""
+"""``start``, ``stop``, ``query``: the programs of this box.
+
+Where a supervisor keeps the box, they change what it wants, and wait until it is so.
+"""
 
 import argparse
 import contextlib
-import os
 import signal
-import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 from types import FrameType
+from typing import TypeVar
 
 from synergy.app import (
     DEFAULT_WORKER,
     SCHEDULER,
+    STOP_MARGIN,
+    bell_of,
     programs_of,
     reconciled,
     run_program,
     store_of,
 )
-from synergy.cli.output import Output, Styled, command
+from synergy.cli.output import Output, Styled, ago, command, duration, instant
 from synergy.clock import SystemClock
+from synergy.core.boxes import admits
 from synergy.core.catalog import Catalog
 from synergy.core.context import ProgramDeclaration
-from synergy.errors import BadInput, Conflict, NotFound, SynergyError
+from synergy.core.model import BoxRecord, ProgramRecord
+from synergy.errors import BadInput, Conflict, NotFound, SynergyError, TimedOut
 from synergy.logs import log_to
-from synergy.programs import (
-    Identity,
-    PidFile,
-    alive,
-    identity_of,
-    killed_by,
-    start_detached,
-    stop,
-)
+from synergy.programs import Identity, alive, collect, identity_of, stop
 from synergy.project import Project, check, load_context
+from synergy.supervisor.children import (
+    holder_of,
+    log_file,
+    pid_file,
+    printed_file,
+    said_since,
+    size_of,
+    spawn,
+)
+from synergy.supervisor.loop import SUPERVISOR
+
+T = TypeVar("T")
 
 #: Seconds that a started program has to show itself.
 APPEARANCE = 10.0
-#: Seconds that a stopped program gets beyond the grace of its units.
-STOP_MARGIN = 10.0
-#: Lines of what a program said that did not start.
-LAST_WORDS = 30
+#: Seconds between looks at what is waited for.
+LOOK = 0.05
 
 
 def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -59,34 +67,12 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     """Do it."""
     match args.verb:
         case "start" if args.console:
-            return _be(args.name, project, logged=args.logged)
+            return be(project, args.name, lambda: run_program(project, args.name), args.logged)
         case "start":
             return _start(args.name, project, output)
         case "stop":
             return _stop(args.name, project, output)
     return _query(args.name, project, output)
-
-
-def pid_file(project: Project, name: str) -> PidFile:
-    """Where a program of the project leaves its pid."""
-    return PidFile(project.run_dir / f"{name}.pid")
-
-
-def holder_of(project: Project, name: str) -> Identity | None:
-    """The living process that is this program.
-
-    Raises:
-        PermissionError: it is somebody else's, so nothing can be told.
-    """
-    file = pid_file(project, name)
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        file.path.open("rb").close()
-    return file.holder()
-
-
-def log_file(project: Project, name: str) -> Path:
-    """Where a program of the project logs to."""
-    return project.log_dir / f"{name}.log"
 
 
 def checked(project: Project) -> Catalog:
@@ -108,29 +94,24 @@ def checked(project: Project) -> Catalog:
     return catalog
 
 
-class KilledEarly(SynergyError):
-    """A program was killed from outside before it had shown itself: no fault of its own."""
+def be(project: Project, name: str, work: Callable[[], int], logged: bool) -> int:
+    """Be a program, here; `logged`: into its log file."""
+    signal.signal(signal.SIGTERM, _end)  # until it listens for signals itself
+    with pid_file(project, name):
+        log_to(log_file(project, name) if logged else None)
+        return work()
 
 
-def launch(project: Project, name: str) -> Identity:
+def launch(project: Project, name: str, *words: str) -> Identity:
     """Start a program in the background and wait until it has shown itself.
 
     Raises:
         Conflict: somebody else has just started it.
-        KilledEarly: somebody killed it before it had shown itself; trying again is reasonable.
-        SynergyError: it ended at once by itself; the message has what it said.
+        SynergyError: it ended at once; the message has what it said.
     """
-    printed = project.log_dir / f"{name}.out"
-    before = printed.stat().st_size if printed.exists() else 0
-    argv = [sys.executable, "-m", "synergy.cli", "start", name, "--console", "--logged"]
-    # As the settings are now: they may change between this moment and the program's start.
-    settings = {"SYNERGY_LOG_DIR": str(project.log_dir), "SYNERGY_RUN_DIR": str(project.run_dir)}
-    pid = start_detached(
-        [*argv, "--store", project.store],
-        printed,
-        cwd=project.folder,
-        env={**os.environ, **settings},
-    )
+    printed = printed_file(project, name)
+    before = size_of(printed)
+    pid = spawn(project, *words, printed=printed)
     started = identity_of(pid)
     until = time.monotonic() + APPEARANCE
     while time.monotonic() < until:
@@ -142,28 +123,33 @@ def launch(project: Project, name: str) -> Identity:
         time.sleep(0.02)
     holder = holder_of(project, name)
     if holder is not None and holder.pid != pid:
-        raise _running(project, name, holder)
-    killer = killed_by(pid)
-    if killer is not None:
-        raise KilledEarly(f"{name} (process {pid}) was killed by {killer} while it started")
-    said = printed.read_bytes()[before:].decode("utf-8", "replace").strip().splitlines()
-    words = "\n".join(f"  {line}" for line in said[-LAST_WORDS:]) or "  (nothing)"
-    raise SynergyError(f"{name} did not start; it said (all of it: {printed}):\n{words}")
-
-
-def _running(project: Project, name: str, holder: Identity) -> Conflict:
-    return Conflict(
-        f"{name} runs already, process {holder.pid} ({pid_file(project, name).path}); "
-        f"stop it with: {command(f'stop {name}')}"
+        raise running_already(project, name, holder)
+    how = collect(started) if started is not None else None
+    said = "\n".join(f"  {line}" for line in said_since(printed, before)) or "  (nothing)"
+    raise SynergyError(
+        f"{name} did not start{f' ({how})' if how else ''}; it said (all of it: {printed}):\n{said}"
     )
 
 
-def _be(name: str, project: Project, *, logged: bool) -> int:
-    """Be the program, here."""
-    signal.signal(signal.SIGTERM, _end)  # until it listens for signals itself
-    with pid_file(project, name):
-        log_to(log_file(project, name) if logged else None)
-        return run_program(project, name)
+def running_already(project: Project, name: str, holder: Identity) -> Conflict:
+    """What a second start is told."""
+    way = command("super --stop" if name == SUPERVISOR else f"stop {name}")
+    return Conflict(
+        f"{name} runs already, process {holder.pid} ({pid_file(project, name).path}); "
+        f"stop it with: {way}"
+    )
+
+
+def record_of(project: Project) -> BoxRecord | None:
+    """What the supervisor of this box recorded; None where none is at work."""
+    if holder_of(project, SUPERVISOR) is None:
+        return None
+    store = store_of(project)
+    try:
+        boxes = {record.box: record for record in store.read_boxes()}
+    finally:
+        store.close()
+    return boxes.get(project.box)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -174,64 +160,214 @@ def _end(number: int, frame: FrameType | None) -> None:
 def _start(name: str, project: Project, output: Output) -> int:
     holder = holder_of(project, name)
     if holder is not None:
-        raise _running(project, name, holder)
+        raise running_already(project, name, holder)
     known = programs_of(checked(project))
     if name not in known:
         raise NotFound(f"no program {name!r} is registered; known are {', '.join(known)}")
-    holder = launch(project, name)
-    if output.json:
-        output.data({"program": name, "pid": holder.pid, "log": str(log_file(project, name))})
+    bound = known[name]
+    if bound is not None and not admits(bound.boxes, project.box):
+        raise Conflict(
+            f"{name} is bound to boxes {', '.join(bound.boxes)}, and this box is {project.box}"
+        )
+    if holder_of(project, SUPERVISOR) is None:
+        holder = launch(project, name, "start", name, "--console")
     else:
-        output.line(f"{name} started, process {holder.pid}, log {log_file(project, name)}")
+        holder = _switch_on(project, name)
+    log = log_file(project, name)
+    if output.json:
+        output.data({"program": name, "pid": holder.pid, "log": str(log)})
+    else:
+        output.line(f"{name} started, process {holder.pid}, log {log}")
     return 0
 
 
 def _stop(name: str, project: Project, output: Output) -> int:
     holder = holder_of(project, name)
-    if holder is None:
+    supervised = name != SUPERVISOR and holder_of(project, SUPERVISOR) is not None
+    if holder is None and not (supervised and _is_wanted(project, name)):
         running = [other for other in _names(project) if holder_of(project, other)]
         raise NotFound(
             f"{name} is not running here (no living process in {pid_file(project, name).path}); "
             f"running are {', '.join(running) or 'none'}"
         )
-    gently = stop(holder, project.grace.total_seconds() + STOP_MARGIN)
-    if output.json:
-        output.data({"program": name, "pid": holder.pid, "killed": not gently})
+    if supervised and _is_wanted(project, name):
+        gently = _switch_off(project, name)
     else:
-        output.line(f"{name} (process {holder.pid}) {'stopped' if gently else 'had to be killed'}")
+        assert holder is not None
+        gently = stop(holder, project.grace.total_seconds() + 2 * STOP_MARGIN)
+    if output.json:
+        pid = holder.pid if holder is not None else None
+        output.data({"program": name, "pid": pid, "killed": not gently})
+    else:
+        process = f" (process {holder.pid})" if holder is not None else ""
+        output.line(f"{name}{process} {'stopped' if gently else 'had to be killed'}")
     return 0
+
+
+# under a supervisor
+
+
+def _switch(project: Project, name: str, on: bool) -> None:
+    store, bell = store_of(project), bell_of(project)
+    try:
+        store.switch_program(project.box, name, on)
+    finally:
+        store.close()
+    bell.ring(SUPERVISOR)
+
+
+def _switch_on(project: Project, name: str) -> Identity:
+    """Have the supervisor start it; who it is then."""
+    if _recorded(project, name) is None:
+        raise _unknown_to_supervisor(name)
+    _switch(project, name, True)
+    holder = _until(APPEARANCE, lambda: holder_of(project, name))
+    if holder is None:
+        found = _recorded(project, name)
+        reason = found.reason if found is not None else ""
+        raise SynergyError(
+            f"the supervisor has not brought {name} to run within {APPEARANCE:g} s"
+            + (f": {reason}" if reason else f"; its log is {log_file(project, SUPERVISOR)}")
+        )
+    return holder
+
+
+def _switch_off(project: Project, name: str) -> bool:
+    """Have the supervisor stop it and keep it stopped; whether it ended by itself."""
+    _switch(project, name, False)
+    patience = project.grace.total_seconds() + 2 * STOP_MARGIN
+
+    def stopped() -> ProgramRecord | None:
+        found = _recorded(project, name)
+        return found if found is not None and found.state == "stopped" else None
+
+    found = _until(patience, stopped)
+    if found is None:
+        raise TimedOut(
+            f"{name} is switched off, but the supervisor has not stopped it within {patience:g} s; "
+            f"its log is {log_file(project, SUPERVISOR)}"
+        )
+    return not found.reason
+
+
+def _recorded(project: Project, name: str) -> ProgramRecord | None:
+    record = record_of(project)
+    programs = record.programs if record is not None else ()
+    return next((program for program in programs if program.name == name), None)
+
+
+def _is_wanted(project: Project, name: str) -> bool:
+    found = _recorded(project, name)
+    return found is not None and found.wanted
+
+
+def _unknown_to_supervisor(name: str) -> Conflict:
+    return Conflict(
+        f"the supervisor of this box does not know {name}: context.py has changed since it began; "
+        f"begin it anew: {command('super --stop')}, then {command('super --start')}"
+    )
+
+
+def _until(patience: float, look: Callable[[], T | None]) -> T | None:
+    """What a look gives, once it gives something; None when patience ends before."""
+    give_up = time.monotonic() + patience
+    while (found := look()) is None and time.monotonic() < give_up:
+        time.sleep(LOOK)
+    return found
+
+
+# query
 
 
 def _query(name: str | None, project: Project, output: Output) -> int:
     names = [name] if name else _names(project)
     found = {program: holder_of(project, program) for program in names}
+    try:
+        record, trouble = record_of(project), ""
+    except SynergyError as error:
+        record, trouble = None, str(error)
+    recorded = {program.name: program for program in record.programs} if record else {}
     if output.json:
-        output.data(
-            [
-                {
-                    "program": program,
-                    "running": holder is not None,
-                    "pid": holder.pid if holder else None,
-                }
-                for program, holder in found.items()
-            ]
-        )
-    else:
+        output.data([_as_json(each, found[each], recorded.get(each)) for each in names])
+    elif record is None:
+        if trouble:
+            output.note(f"only what runs can be told: {trouble}")
         output.table(
             ("program", "state", "process", "log"),
             (
-                (
-                    program,
-                    Styled("▶ running", "cyan") if holder else Styled("· stopped", "dim"),
-                    holder.pid if holder else "",
-                    str(log_file(project, program)),
-                )
+                (program, _state(holder, None), _pid(holder), str(log_file(project, program)))
                 for program, holder in found.items()
             ),
+        )
+    else:
+        output.table(
+            PROGRAM_HEADINGS, (program_row(each, found[each], recorded.get(each)) for each in names)
         )
     if name and found[name] is None:
         return NotFound.exit_code
     return 0
+
+
+PROGRAM_HEADINGS = (
+    *("program", "wanted", "state", "process", "since", "restarts", "cpu", "memory"),
+    "why",
+)
+
+
+def program_row(
+    name: str, holder: Identity | int | None, record: ProgramRecord | None
+) -> tuple[object, ...]:
+    """One program of a box in a table; `holder`: who it is, as far as that is known here."""
+    now = SystemClock().now()
+    if record is None:
+        return (name, "", _state(holder, None), _pid(holder), "", "", "", "", "")
+    return (
+        name,
+        "on" if record.wanted else "off",
+        _state(holder, record),
+        _pid(holder),
+        ago(record.since, now) if record.since is not None else "",
+        record.restarts,
+        duration(record.cpu_seconds) if record.pid else "",
+        f"{record.memory_bytes / 1e6:.0f} MB" if record.pid else "",
+        record.reason,
+    )
+
+
+def _as_json(name: str, holder: Identity | None, record: ProgramRecord | None) -> dict[str, object]:
+    plain: dict[str, object] = {
+        "program": name,
+        "running": holder is not None,
+        "pid": holder.pid if holder else None,
+    }
+    return plain if record is None else {**plain, **program_json(record)}
+
+
+def program_json(record: ProgramRecord) -> dict[str, object]:
+    """What a supervisor recorded of a program."""
+    return {
+        "wanted": record.wanted,
+        "state": record.state,
+        "since": instant(record.since) if record.since is not None else None,
+        "restarts": record.restarts,
+        "cpu_seconds": record.cpu_seconds,
+        "memory_bytes": record.memory_bytes,
+        "reason": record.reason,
+    }
+
+
+def _state(holder: Identity | int | None, record: ProgramRecord | None) -> Styled:
+    if record is not None and record.state == "crash_loop":
+        return Styled("✕ crash loop", "red")
+    if record is not None and record.state in ("waiting", "stopping"):
+        return Styled(f"… {record.state}", "yellow")
+    return Styled("▶ running", "cyan") if holder else Styled("· stopped", "dim")
+
+
+def _pid(holder: Identity | int | None) -> object:
+    if holder is None:
+        return ""
+    return holder if isinstance(holder, int) else holder.pid
 
 
 def _names(project: Project) -> list[str]:

@@ -587,7 +587,7 @@ def _circles(edges: Mapping[str, list[str]]) -> list[list[str]]:
 
 
 #: Programs that are there without being declared.
-RESERVED_PROGRAMS = ("scheduler",)
+RESERVED_PROGRAMS = ("scheduler", "supervisor")
 
 
 def _unknown(name: object, known: Iterable[str]) -> str:

@@ -41,7 +41,7 @@ from synergy.core.model import Applied, Job, Lease, LedgerRecord, Request
 from synergy.core.states import UnitState
 from synergy.errors import Unreachable
 from synergy.logs import logger
-from synergy.ports import Bell, Clock, Listener, Store
+from synergy.ports import STANDBY, Bell, Clock, Listener, Store
 from synergy.reading import read_loaded
 from synergy.scheduler.sources import Sources
 
@@ -49,8 +49,6 @@ from synergy.scheduler.sources import Sources
 LEASE = timedelta(seconds=4)
 RENEWAL = timedelta(seconds=1)
 LEASE_NAME = "scheduler"
-#: Who stands by listens by this name: it is rung when the lease is free, and not all day.
-STANDBY = "standby"
 #: The loop looks into the store at least so often, in case a ring was missed.
 POLL = timedelta(milliseconds=250)
 #: What is old is forgotten so often.

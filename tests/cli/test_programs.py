@@ -79,8 +79,11 @@ def running_up(fresh: Any, wait: Wait) -> Iterator[subprocess.Popen[str]]:
         stderr=subprocess.STDOUT,
         text=True,
     ) as up:
-        wait(lambda: {*fresh.pids()} == {"scheduler", "worker", "up"}, "both programs")
-        yield up
+        try:
+            wait(lambda: {*fresh.pids()} == {"scheduler", "worker", "supervisor"}, "both programs")
+            yield up
+        finally:
+            up.terminate()  # harmless when it has ended
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -98,14 +101,15 @@ def test_up_runs_everything_and_leaves_nothing_behind(
     assert fresh.pids() == {}
 
 
-def test_up_leaves_running_what_it_found_running(fresh: Any, wait: Wait) -> None:
+def test_up_takes_over_what_it_finds_running(fresh: Any, wait: Wait) -> None:
     fresh.ok("start", "scheduler")
     found = fresh.pids()["scheduler"]
     with running_up(fresh, wait) as up:
         up.send_signal(signal.SIGINT)
         said, _ = up.communicate(timeout=30)
     assert f"scheduler runs already, process {found}" in said
-    assert fresh.pids() == {"scheduler": found}
+    assert "scheduler stopped" in said
+    assert fresh.pids() == {}
 
 
 def test_a_program_killed_while_it_starts_is_started_again(fresh: Any, wait: Wait) -> None:
@@ -124,7 +128,7 @@ def test_a_program_killed_while_it_starts_is_started_again(fresh: Any, wait: Wai
         up.send_signal(signal.SIGINT)
         said, _ = up.communicate(timeout=30)
     assert up.returncode == 0, said
-    assert "was killed by SIGKILL while it started" in said
+    assert "ended: killed by SIGKILL; again at once" in said
     assert not (fresh.folder / "die-once").exists()
 
 

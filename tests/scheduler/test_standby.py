@@ -7,8 +7,8 @@ from typing import Any
 
 from synergy.core.context import Context, daily, tree
 from synergy.core.model import Lease
-from synergy.ports import Store
-from synergy.scheduler.loop import LEASE, LEASE_NAME, STANDBY, Scheduler, Setting
+from synergy.ports import STANDBY, Store
+from synergy.scheduler.loop import LEASE, LEASE_NAME, Scheduler, Setting
 from synergy.scheduler.sources import SourcesAtOnce
 from synergy.stores.bell import MemoryBell
 from synergy.stores.memory import MemoryStore

@@ -120,7 +120,7 @@ MUTANTS = (
     Mutant(
         "a held job is requested",
         Edit("core.readiness:_own_reasons", "reasons += map(Held, job.holds)", ""),
-        seeds=range(1127, 1135),
+        seeds=range(3166, 3174),
     ),
     Mutant(
         "a request is obeyed again",
@@ -145,7 +145,7 @@ MUTANTS = (
     Mutant(
         "a worker runs on beyond its lease",
         Edit("worker.protocol:WorkerProtocol._why_stop", "self._time >= held.deadline", "False"),
-        seeds=range(243, 251),
+        seeds=range(131, 139),
     ),
     Mutant(
         "leases are not watched",
@@ -174,12 +174,12 @@ MUTANTS = (
             "self._insert_unit(machines.dispatched(process.machine, job, now, final=final, "
             "consuming=generations), now)",
         ),
-        seeds=range(188, 196),
+        seeds=range(398, 406),
     ),
     Mutant(
         "after a refusal it is decided on an old view",
         Edit("scheduler.loop:Scheduler._execute", "events = self._changes() + events", "pass"),
-        seeds=range(1103, 1111),
+        seeds=range(131, 139),
     ),
     Mutant(
         "a transition stands twice in the feed",
@@ -193,7 +193,7 @@ MUTANTS = (
     Mutant(
         "a dispatched job whose unit was never inserted is left alone",
         Edit("core.engine:Engine._resume", "if job.unit not in units:", "if False:"),
-        seeds=range(21, 29),
+        seeds=range(33, 41),
     ),
     Mutant(
         "what another scheduler wrote is not believed",
@@ -208,7 +208,7 @@ MUTANTS = (
     Mutant(
         "begun is only what the clock says",
         Edit("core.timetable:Timetable.begun", "job is None or job.version > 0", "False"),
-        seeds=range(978, 986),
+        seeds=range(1482, 1490),
     ),
     Mutant(
         "a job is read that is newer than what is known of the others",
@@ -217,7 +217,7 @@ MUTANTS = (
             "while self._look(jobs, units):",
             "if self._look(jobs, units):",
         ),
-        seeds=range(127, 135),
+        seeds=range(1825, 1833),
     ),
     Mutant(
         "an attempt that was given back after its start keeps its number",
@@ -232,6 +232,6 @@ MUTANTS = (
     Mutant(
         "a claim whose answer was lost is not looked for",
         Edit("worker.protocol:WorkerProtocol._find_claimed", "self._unsure", "False"),
-        seeds=range(5),
+        seeds=range(6, 14),
     ),
 )

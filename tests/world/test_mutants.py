@@ -1,7 +1,7 @@
 """The simulation notices each omission of the protocol (RELIABILITY §6.3, R-A4).
 
 The seeds of each mutant are the ones among which it is noticed first, when all are lived through
-from 0 on; `SYNERGY_MUTANT_SEEDS=2000` lives through all of them.
+from 0 on; `SYNERGY_MUTANT_SEEDS=4000` lives through all of them.
 """
 
 import os

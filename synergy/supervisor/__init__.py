@@ -1,0 +1,1 @@
+"""The supervisor: keeps the programs of its box running."""
