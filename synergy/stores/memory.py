@@ -35,10 +35,10 @@ from synergy.core.states import UnitInput, UnitState
 from synergy.records import EPOCH
 from synergy.stores.rules import (
     HELD,
-    fence_lets_pass,
     job_is_active,
     lease_after,
     may_be_ahead,
+    may_replace,
     news,
     taken,
 )
@@ -171,7 +171,8 @@ class MemoryStore:
         with self._lock:
             for write in writes:
                 current = self._units.get(write.unit.key)
-                if _may_replace(current, write):
+                standing = None if current is None else current.fence_with_lease
+                if may_replace(standing, 0 if current is None else current.version, write):
                     self._put_unit(write.unit, current)
                     answers.append(_APPLIED)
                 else:
@@ -415,14 +416,3 @@ class MemoryStore:
         """Of this box."""
         with self._lock:
             return frozenset(program for of, program in self._off if of == box)
-
-
-def _may_replace(current: Unit | None, write: UnitWrite) -> bool:
-    if current is None or write.expected is None:
-        return current is None and write.expected is None
-    # A unit that was claimed and handed back passes the fence of who saw it before (same state,
-    # attempt and owner); its version must not go back, or the feed would number one twice.
-    return (
-        fence_lets_pass(write.expected, current.fence_with_lease)
-        and write.unit.version >= current.version
-    )

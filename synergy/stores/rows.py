@@ -1,4 +1,6 @@
-"""Jobs, units and their transitions as rows of the SQLite store.
+"""Jobs, units and their transitions as rows of plain values: those of the SQLite store.
+
+The MongoDB store names the same values as fields of its documents, see `mongodb_documents`.
 
 What is searched for, compared or read by eye has a column of its own; instants and durations are
 integer microseconds, as in `synergy.records`.  Columns that take any text or structure hold JSON,
@@ -210,7 +212,9 @@ def take_row(row: list[Any], claim: Claim, applied: UnitInput) -> Transition:
     row[_OWNER], row[_LEASE] = claim.owner, to_micros(claim.lease_until)
     if applied is UnitInput.START:
         row[_STARTED] = now
-    return _transition(version, now, before, after, row[_GENERATION], row[_ATTEMPT], 0, None)
+    return transition_from_values(
+        version, now, before, after, row[_GENERATION], row[_ATTEMPT], 0, None
+    )
 
 
 def transition_to_row(transition: Transition, previous: int) -> Row:
@@ -237,7 +241,7 @@ def entry_from_row(row: Row) -> FeedEntry:
         key=key,
         process=process,
         interval=_interval(label, start, end),
-        transition=_transition(*transition),
+        transition=transition_from_values(*transition),
     )
 
 
@@ -249,7 +253,7 @@ def histories(entries: Iterable[Row]) -> dict[int, tuple[Transition, ...]]:
     """
     known: dict[int, tuple[Transition, ...]] = {}
     for seq, previous, *transition in entries:
-        known[seq] = (*known.get(previous, ()), _transition(*transition))
+        known[seq] = (*known.get(previous, ()), transition_from_values(*transition))
     return known
 
 
@@ -281,7 +285,7 @@ def _interval(label: str, start: int, end: int) -> Interval:
 
 
 @lru_cache(1024)
-def _transition(
+def transition_from_values(
     version: int,
     at: int,
     before: str,
@@ -291,6 +295,7 @@ def _transition(
     result: int,
     reason: str | None,
 ) -> Transition:
+    """In the order of `TRANSITION_COLUMNS`, without the first."""
     return Transition(
         version=version,
         at=from_micros(at),

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from synergy.core.model import Claim, Fence, Job, Lease, Transition, Unit
+from synergy.core.model import Claim, Fence, Job, Lease, Transition, Unit, UnitWrite
 from synergy.core.states import UnitInput, UnitState, next_unit_state
 
 #: The states in which a worker holds a unit, so that its lease can be renewed.
@@ -31,6 +31,18 @@ def fence_lets_pass(fence: Fence, standing: Fence) -> bool:
         and fence.owner == standing.owner
         and (fence.lease_until is None or fence.lease_until == standing.lease_until)
     )
+
+
+def may_replace(standing: Fence | None, version: int, write: UnitWrite) -> bool:
+    """Whether `write` passes where a unit stands as `standing`, with its lease, in `version`.
+
+    None stands for no unit, which only an insert passes.
+    """
+    if standing is None or write.expected is None:
+        return standing is None and write.expected is None
+    # A unit that was claimed and handed back passes the fence of who saw it before (same state,
+    # attempt and owner); its version must not go back, or the feed would number one twice.
+    return fence_lets_pass(write.expected, standing) and write.unit.version >= version
 
 
 def may_be_ahead(unit: Unit, claim: Claim) -> bool:

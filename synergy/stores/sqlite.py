@@ -77,7 +77,7 @@ from synergy.stores.rows import (
     unit_from_row,
     unit_given,
 )
-from synergy.stores.rules import fence_lets_pass, lease_after, news
+from synergy.stores.rules import lease_after, may_replace, news
 
 _APPLIED = Applied()
 
@@ -286,7 +286,7 @@ class SQLiteStore:
             for write, head, row in zip(writes, heads, rows, strict=True):
                 unit, key = write.unit, head[0]
                 fence, version, told = standing.get(key, (None, 0, 0))
-                if not _may_replace(fence, version, write):
+                if not may_replace(fence, version, write):
                     answers.append(Refused(put[key] if key in put else _unit(connection, key)))
                     continue
                 told = feed.tell("unit", head, news(unit.transitions, version), told)
@@ -572,14 +572,6 @@ def among_named(query: str) -> str:
     They are found by their keys: the sign keeps SQLite from walking through all requested ones.
     """
     return query.replace("state = 'requested'", f"key {_AMONG} AND +state = 'requested'")
-
-
-def _may_replace(standing: Fence | None, version: int, write: UnitWrite) -> bool:
-    if standing is None or write.expected is None:
-        return standing is None and write.expected is None
-    # A unit that was claimed and handed back passes the fence of who saw it before (same state,
-    # attempt and owner); its version must not go back, or the feed would number one twice.
-    return fence_lets_pass(write.expected, standing) and write.unit.version >= version
 
 
 class _Telling:
