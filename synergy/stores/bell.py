@@ -30,7 +30,12 @@ def place_beside(store: Path) -> Path:
 
     Not in the store's own folder: that may be too deep for a socket's path.
     """
-    digest = hashlib.sha256(os.fsencode(store.resolve())).hexdigest()[:16]
+    return place_of(store.resolve())
+
+
+def place_of(store: str | Path) -> Path:
+    """The folder of the sockets of a store that all programs of the box name alike."""
+    digest = hashlib.sha256(os.fsencode(store)).hexdigest()[:16]
     name = f"synergy-{os.getuid()}-{digest}"
     place = Path(tempfile.gettempdir(), name)
     if len(os.fsencode(place)) + _SOCKET_NAME_ROOM > _SOCKET_PATH_LIMIT:

@@ -8,6 +8,7 @@ import pytest
 from synergy.ports import Store
 from synergy.stores import open_store
 from synergy.testing.contracts import OpenAnother, StoreContract
+from tests.contracts.mongodb import a_database, empty
 
 
 class TestMemory(StoreContract):
@@ -35,3 +36,43 @@ class TestSQLite(StoreContract):
         yield open_another
         for handle in handles:
             handle.close()
+
+
+class MongoContract(StoreContract):
+    """Each handle is a client of its own; the cases use one database after the other."""
+
+    exact_commit_order = False
+    #: The environment variable that says where the server is.
+    variable: str
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def database(cls) -> Iterator[str]:
+        with a_database(cls.variable) as url:
+            open_store(url).close()
+            yield url
+
+    @pytest.fixture
+    def open_another(self, database: str) -> Iterator[OpenAnother]:
+        handles: list[Store] = []
+
+        def open_another() -> Store:
+            handles.append(open_store(database))
+            return handles[-1]
+
+        empty(database)
+        yield open_another
+        for handle in handles:
+            handle.close()
+
+
+class TestMongoStandalone(MongoContract):
+    """`mongodb standalone`"""
+
+    variable = "SYNERGY_TEST_MONGODB"
+
+
+class TestMongoReplicaSet(MongoContract):
+    """`mongodb replica set`"""
+
+    variable = "SYNERGY_TEST_MONGODB_SET"
