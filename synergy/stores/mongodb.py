@@ -20,6 +20,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from synergy.core.model import (
     Applied,
+    BoxRecord,
     Claim,
     FeedEntry,
     Job,
@@ -36,6 +37,8 @@ from synergy.core.model import (
 from synergy.core.states import UnitInput
 from synergy.records import (
     EPOCH,
+    box_from_document,
+    box_to_document,
     from_micros,
     from_text,
     lease_from_document,
@@ -109,6 +112,8 @@ class MongoStore:
         self._requests = server.collection("requests")
         self._catalog = server.collection("catalog")
         self._leases = server.collection("leases")
+        self._boxes = server.collection("boxes")
+        self._switched_off = server.collection("switched_off")
 
     @classmethod
     def open(cls, url: str, *, create: bool = True) -> "MongoStore":
@@ -242,13 +247,21 @@ class MongoStore:
         units = [unit_from_fields(document) for document in found]
         return sorted(units, key=lambda unit: (unit.interval.start, unit.key))
 
+    def held_units(self) -> list[Unit]:
+        """By start and key."""
+        found = self._find(self._units, {"active": 1, "state": _HELD})
+        units = [unit_from_fields(document) for document in found]
+        return sorted(units, key=lambda unit: (unit.interval.start, unit.key))
+
     def claim(self, claim: Claim) -> list[Unit]:
         """Start up to so many units for this owner, and claim some ahead."""
+        index = "requested" if claim.keys is None else "_id_"
         while True:
             taking = Taking(claim, new_mark())
             for applied, query, limit in _wishes(claim):
                 # What is about to be started is not claimed ahead.
-                found = self._find(self._units, query, sort=_TURN, limit=limit + len(taking.taken))
+                most = limit + len(taking.taken)
+                found = self._find(self._units, query, sort=_TURN, limit=most, hint=index)
                 fresh = [each for each in found if each["_id"] not in taking.taken]
                 for document in fresh[:limit]:
                     taking.take(document, applied)
@@ -438,6 +451,29 @@ class MongoStore:
         """Over at once, if it is this owner's."""
         self._change(self._leases, {"_id": name, "owner": owner}, {"until": to_micros(now)})
 
+    # boxes
+
+    def save_box(self, record: BoxRecord) -> None:
+        """In the place of the one before."""
+        changes = {"$set": {"document": to_text(box_to_document(record))}}
+        self._put(self._boxes, record.box, changes)
+
+    def read_boxes(self) -> list[BoxRecord]:
+        """By name."""
+        found = self._find(self._boxes, {}, sort=[("_id", 1)])
+        return [box_from_document(from_text(document["document"])) for document in found]
+
+    def switch_program(self, box: str, program: str, on: bool) -> None:
+        """On or off."""
+        change = "$pull" if on else "$addToSet"
+        self._put(self._switched_off, box, {change: {"programs": program}})
+
+    def switched_off(self, box: str) -> frozenset[str]:
+        """Of this box."""
+        for document in self._find(self._switched_off, {"_id": box}):
+            return frozenset(document.get("programs", ()))
+        return frozenset()
+
     # how
 
     def _save(
@@ -506,6 +542,10 @@ class MongoStore:
             lambda: collection.update_one(query, {"$set": changes}).matched_count == 1
         )
 
+    def _put(self, collection: Collection[Document], key: str, changes: Document) -> None:
+        """Change the document of that key, which is made where there is none."""
+        self._server.answered(lambda: collection.update_one({"_id": key}, changes, upsert=True))
+
     def _find_keys(
         self,
         collection: Collection[Document],
@@ -523,10 +563,12 @@ class MongoStore:
         *,
         sort: Sequence[tuple[str, int]] | None = None,
         limit: int = 0,
+        hint: str | None = None,
         patience: float | None = None,
     ) -> list[Document]:
         return self._server.answered(
-            lambda: list(collection.find(query, fields, sort=sort, limit=limit)), patience
+            lambda: list(collection.find(query, fields, sort=sort, limit=limit, hint=hint)),
+            patience,
         )
 
 
@@ -542,6 +584,8 @@ def _wishes(claim: Claim) -> Iterator[tuple[UnitInput, Document, int]]:
     }
     if claim.processes is not None:
         ready["process"] = {"$in": sorted(claim.processes)}
+    if claim.keys is not None:
+        ready["_id"] = {"$in": list(claim.keys)}
     if claim.limit > 0 and (claim.processes is None or claim.processes):
         yield UnitInput.START, ready, claim.limit
     quick = claim.quick if claim.processes is None else claim.quick & claim.processes

@@ -1,39 +1,24 @@
-"""Databases for tests on the MongoDB servers that the environment names."""
+"""Databases for tests on a MongoDB server."""
 
 import contextlib
-import os
-import secrets
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
-import pytest
 from pymongo import MongoClient
 
 from synergy.stores.mongodb_feed import EMPTY_HEAD
-
-
-def address(variable: str) -> str:
-    """The server's URL; without it the test is skipped, and fails where ``CI`` is set."""
-    url = os.environ.get(variable)
-    if not url:
-        reason = f"{variable} names no MongoDB server"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return url
+from tests import servers
 
 
 @contextlib.contextmanager
-def a_database(variable: str) -> Iterator[str]:
-    """The URL of a database of its own, dropped in the end."""
-    parts = urlsplit(address(variable))
-    name = f"synergy_test_{os.getpid()}_{secrets.token_hex(4)}"
+def a_database(server: str) -> Iterator[str]:
+    """The URL of a database of its own on that server, dropped in the end."""
+    url = servers.with_database(server, servers.fresh_name())
     try:
-        yield urlunsplit(parts._replace(path=f"/{name}"))
+        yield url
     finally:
-        with MongoClient[Any](urlunsplit(parts)) as client:
-            client.drop_database(name)
+        with MongoClient[Any](url) as client:
+            client.drop_database(client.get_default_database().name)
 
 
 def empty(url: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 from synergy.ports import Store
 from synergy.stores import open_store
 from synergy.testing.contracts import OpenAnother, StoreContract
+from tests import servers
 from tests.contracts.mongodb import a_database, empty
 
 
@@ -42,13 +43,16 @@ class MongoContract(StoreContract):
     """Each handle is a client of its own; the cases use one database after the other."""
 
     exact_commit_order = False
-    #: The environment variable that says where the server is.
-    variable: str
+
+    @staticmethod
+    def server() -> str:
+        """The URL of the server."""
+        raise NotImplementedError
 
     @pytest.fixture(scope="class")
     @classmethod
     def database(cls) -> Iterator[str]:
-        with a_database(cls.variable) as url:
+        with a_database(cls.server()) as url:
             open_store(url).close()
             yield url
 
@@ -69,10 +73,10 @@ class MongoContract(StoreContract):
 class TestMongoStandalone(MongoContract):
     """`mongodb standalone`"""
 
-    variable = "SYNERGY_TEST_MONGODB"
+    server = staticmethod(servers.mongodb)
 
 
 class TestMongoReplicaSet(MongoContract):
     """`mongodb replica set`"""
 
-    variable = "SYNERGY_TEST_MONGODB_SET"
+    server = staticmethod(servers.mongodb_set)
