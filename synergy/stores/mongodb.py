@@ -69,6 +69,7 @@ from synergy.stores.mongodb_documents import (
 from synergy.stores.mongodb_feed import PENDING, MongoFeed
 from synergy.stores.mongodb_schema import prepare
 from synergy.stores.mongodb_server import (
+    LARGE_BATCH,
     LONG_PATIENCE_SECONDS,
     Server,
     refused_as_known,
@@ -169,12 +170,13 @@ class MongoStore:
 
     def active_jobs(self) -> list[Job]:
         """By process and start."""
-        # Terminal ones that are folded between the two are in the feed.
-        found = {
-            document["_id"]: document
-            for query in ({"active": 1}, PENDING)
-            for document in self._find(self._jobs, query)
-        }
+        found = {each["_id"]: each for each in self._find(self._jobs, {"active": 1})}
+        # Those that end between the two looks are in the second, or in the feed.
+        pending = self._find(self._jobs, {**PENDING, "active": None})
+        folded = self._feed.untold()["job"] if pending else {}
+        for document in pending:
+            if folded.get(document["_id"], 0) < document["transitions"][-1][0]:
+                found.setdefault(document["_id"], document)
         jobs = [job_from_fields(document) for document in found.values()]
         return sorted(jobs, key=lambda job: (job.process, job.interval.start))
 
@@ -193,6 +195,7 @@ class MongoStore:
 
     def prune_jobs(self, process: str, before: datetime) -> int:
         """Forget what is over, folded and has no unit at work."""
+        self._feed.settle()
         over = {"active": None, "pending": None}
         query = {"process": process, "start": {"$lt": to_micros(before)}, **over}
         busy = {
@@ -567,7 +570,11 @@ class MongoStore:
         patience: float | None = None,
     ) -> list[Document]:
         return self._server.answered(
-            lambda: list(collection.find(query, fields, sort=sort, limit=limit, hint=hint)),
+            lambda: list(
+                collection.find(
+                    query, fields, sort=sort, limit=limit, hint=hint, batch_size=LARGE_BATCH
+                )
+            ),
             patience,
         )
 

@@ -3,26 +3,27 @@
 The newest entries are in one document, ``head``, with the number of the last one (``through``).
 Folding is one conditional write on it: the entries are put behind those of the expected number, so
 whoever else folds at the same time is refused, looks anew, and no number is given twice or left
-out.  After that the documents are told: ``pending`` goes, or moves behind what was folded where a
-document has moved on since.  ``cleared`` says up to which number that has been done; who finds it
-behind ``through`` does it again, for somebody has died in between, and only then folds more.
+out.  A head that is full is copied to a document of its own, numbered by its last entry, before the
+next entries take its place.
 
-A head that is full is copied to a document of its own, numbered by its last entry, before the next
-entries take its place.
-
-Neither telling the documents nor ``cleared`` waits for the journal: a failure that undoes the one
-undoes the other too, as everything is kept in the order of writing, and the next fold expects the
-``cleared`` that it knows.
+After that the documents are told: ``pending`` goes where nothing has happened since.  That can
+wait, and so it is done for many at once, and once for a document that moves on quickly; until then
+the folder remembers what is folded of which document.  ``cleared`` says up to which number nothing
+of that is left to do: whoever finds it behind ``through`` does it again, for another folds too or
+has died in between, and only then folds more.
 """
 
+import contextlib
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
-from pymongo import InsertOne, UpdateMany
-from pymongo.errors import BulkWriteError
+from pymongo import UpdateMany
+from pymongo.errors import DuplicateKeyError
 
 from synergy.core.model import TRANSITIONS_KEPT, FeedEntry
 from synergy.stores.mongodb_documents import (
@@ -34,7 +35,7 @@ from synergy.stores.mongodb_documents import (
     entry_from_list,
     new_mark,
 )
-from synergy.stores.mongodb_server import Server, refused_as_known
+from synergy.stores.mongodb_server import LARGE_BATCH, Server
 
 #: Collections by the kind of their documents.
 KINDS: Mapping[str, str] = {"job": "jobs", "unit": "units"}
@@ -44,6 +45,8 @@ EMPTY_HEAD: Document = {**HEAD, "through": 0, "cleared": 0, "size": 0, "entries"
 
 #: Documents that one fold takes at most, and about how many bytes of entries.
 FOLD_MOST, FOLD_BYTES = 2000, 4_000_000
+#: Documents are told when they are so many, or have waited for so many seconds.
+TELL_MOST, TELL_SECONDS = 100, 0.2
 #: With so many entries, or bytes of them, a head is full.
 HEAD_MOST, HEAD_BYTES = 500, 500_000
 #: About what an entry takes, beside its reason.
@@ -55,14 +58,14 @@ _PENDING_FIELDS = dict.fromkeys(
     ("process", "label", "start", "end", "version", "pending", "mark", "transitions"), 1
 )
 
-_Found = TypeVar("_Found")
-
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """What a folder knows of the head when everything in it is cleared."""
+    """The head as it was read or left last."""
 
     through: int
+    #: Documents know of all entries up to this one.
+    cleared: int
     count: int
     size: int
 
@@ -75,13 +78,20 @@ class _Head:
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """Of a document: up to which version its transitions are in the feed, and how it was read."""
+    """A document whose news up to a version are in the feed, which it does not know yet."""
 
     kind: str
     key: str
     version: int
+    #: Of its last write, when it was read.
     mark: int
+    #: Whether it carries more transitions than are kept.
     long: bool
+    #: Number of the first of its entries that it does not know of.
+    first: int
+
+
+_ByKey = dict[tuple[str, str], _Told]
 
 
 class MongoFeed:
@@ -90,67 +100,98 @@ class MongoFeed:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._feed = server.collection("feed")
-        self._head = server.collection("feed", durable=False)
         self._of_kind = {kind: server.collection(name) for kind, name in KINDS.items()}
-        self._told = {kind: server.collection(name, durable=False) for kind, name in KINDS.items()}
         self._lock = threading.Lock()
         #: The head as this folder left it; None when it must be looked at.
         self._known: _Head | None = None
+        self._told: _ByKey = {}
+        self._told_since = 0.0
 
     # in
 
     def fold(self, limit: int) -> int:
         """Number the pending transitions of so many documents at most; how many they were."""
-        if limit <= 0:
-            return 0
         with self._lock:
-            while True:
+            while limit > 0:
                 head = self._known or self._read_head()
                 self._known = None  # should anything fail from here on
-                documents = self._pending(min(limit, FOLD_MOST))
-                entries, told = _entries(documents)
-                if not entries:
-                    self._known = head
-                    return 0
-                if head.full:
-                    self._copy(head)
-                following = self._append(head, entries)
+                news = self._news(head, min(limit, FOLD_MOST))
+                following = self._append(head, news) if news.entries else head
                 if following is not None:
-                    self._clear(told, head.through, following.through)
+                    if not self._told:
+                        self._told_since = time.monotonic()
+                    self._told |= news.told
                     self._known = following
-                    return len(entries)
+                    return len(news.entries)
+            return 0
+
+    def settle(self) -> None:
+        """Let the documents know of everything that is folded."""
+        with self._lock:
+            self._known = None
+            head = self._read_head()
+            known = {"$set": {"cleared": head.cleared}}
+            self._server.answered(
+                lambda: self._feed.update_one({**HEAD, "through": head.through}, known)
+            )
+            self._known = head
 
     def _read_head(self) -> _Head:
-        """The head, after what another folder has left undone was done."""
-        found = self._server.answered(
-            lambda: self._feed.find_one(
-                HEAD,
-                {
-                    "through": 1,
-                    "cleared": 1,
-                    "size": 1,
-                    **_COUNT,
-                    "undone": _behind("$cleared", FOLD_MOST * TRANSITIONS_KEPT),
-                },
+        """The head, after the documents of what another folder has left undone were told."""
+        self._told = {}
+        fields = {"through": 1, "cleared": 1, "size": 1, **_COUNT}
+        found = self._server.answered(lambda: self._feed.find_one(HEAD, fields))
+        assert found is not None, "the schema makes it"
+        through = found["through"]
+        told = [
+            _told_up_to(known[document["_id"]], kind, document, through)
+            for kind, known in self._untold(found["cleared"], through).items()
+            for document in self._find(
+                kind, {"_id": {"$in": list(known)}, **PENDING}, _PENDING_FIELDS
             )
+        ]
+        if not self._tell(told):
+            self._move_on(told)
+        return _Head(through, through, found["count"], found["size"])
+
+    def untold(self) -> Mapping[str, Mapping[str, int]]:
+        """What is in the feed of documents that need not know: kind → key → version."""
+        found = self._server.answered(
+            lambda: self._feed.find_one(HEAD, {"through": 1, "cleared": 1})
         )
         assert found is not None, "the schema makes it"
-        if found["undone"]:
-            self._clear(self._told_by(found["undone"]), found["cleared"], found["through"])
-        return _Head(found["through"], found["count"], found["size"])
+        return self._untold(found["cleared"], found["through"])
 
-    def _told_by(self, entries: Sequence[Sequence[Any]]) -> list[_Told]:
-        """The documents as they stand now, as far as these entries are of their last version."""
-        versions: dict[str, dict[str, int]] = defaultdict(dict)
-        for entry in entries:
+    def _untold(self, cleared: int, through: int) -> Mapping[str, Mapping[str, int]]:
+        versions: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
+        for _, entry in self._entries(cleared, through - cleared):
             known = versions[entry[ENTRY_KIND]]
             key, version = entry[ENTRY_KEY], entry[ENTRY_VERSION]
             known[key] = max(version, known.get(key, 0))
-        return [
-            _Told(kind, document["_id"], known[document["_id"]], document["mark"], True)
-            for kind, known in versions.items()
-            for document in self._find(kind, {"_id": {"$in": list(known)}}, {"mark": 1})
-        ]
+        return versions
+
+    def _news(self, head: _Head, limit: int) -> "_News":
+        """What is pending, of so many documents at most; tells those that it is time to tell."""
+        told = self._told
+        waited = time.monotonic() - self._told_since
+        due = len(told) >= TELL_MOST or (bool(told) and waited > TELL_SECONDS)
+        if due and self._tell(told.values()):
+            self._told = {}
+        most = limit + len(told)
+        documents = self._pending(most)
+        if due and self._told:  # some have moved on
+            if len(documents) < most:
+                read = {(kind, document["_id"]) for kind, document in documents}
+                self._told = {key: each for key, each in told.items() if key in read}
+            else:  # they need not be among those that were read
+                self._move_on(told.values())
+                self._told = {}
+        news = _News(head.through, told, self._told)
+        for kind, document in documents:
+            if news.documents == limit or news.size > FOLD_BYTES:
+                break
+            news.add(kind, document)
+        return news
 
     def _pending(self, limit: int) -> list[tuple[str, Document]]:
         """Documents with news, by kind, those first whose news are the oldest."""
@@ -166,39 +207,28 @@ class MongoFeed:
         self, kind: str, query: Document, fields: Mapping[str, Any], limit: int = 0
     ) -> list[Document]:
         collection = self._of_kind[kind]
-        return self._server.answered(lambda: list(collection.find(query, fields, limit=limit)))
-
-    def _copy(self, head: _Head) -> None:
-        """Put a full head beside; done twice, or by two, it is the same."""
-        found = self._server.answered(
-            lambda: self._feed.find_one({**HEAD, "through": head.through}, {"entries": 1})
+        return self._server.answered(
+            lambda: list(collection.find(query, fields, limit=limit, batch_size=LARGE_BATCH))
         )
-        if found is None:
-            return  # another was first, as `_append` will find too
-        document = {"_id": head.through, "entries": found["entries"]}
 
-        def insert() -> None:
-            try:
-                self._head.bulk_write([InsertOne(document)])
-            except BulkWriteError as error:
-                if not refused_as_known(error):
-                    raise
-
-        self._server.answered(insert)
-
-    def _append(self, head: _Head, entries: list[list[Any]]) -> _Head | None:
+    def _append(self, head: _Head, news: "_News") -> _Head | None:
         """Give the entries their numbers; the head after it, None when another was first."""
-        mark, size = new_mark(), sum(map(_size, entries))
+        mark, count, size = new_mark(), len(news.entries), news.size
         if head.full:
-            following = _Head(head.through + len(entries), len(entries), size)
-            change: Document = {"$set": {"entries": entries}}
+            self._copy(head)
+            change: Document = {"$set": {"entries": news.entries}}
         else:
-            following = _Head(
-                head.through + len(entries), head.count + len(entries), head.size + size
-            )
-            change = {"$set": {}, "$push": {"entries": {"$each": entries}}}
-        change["$set"] |= {"through": following.through, "size": following.size, "mark": mark}
-        expected = {**HEAD, "through": head.through, "cleared": head.through}
+            count, size = head.count + count, head.size + size
+            change = {"$set": {}, "$push": {"entries": {"$each": news.entries}}}
+        first = min((each.first for each in self._told.values()), default=head.through + 1)
+        following = _Head(head.through + len(news.entries), first - 1, count, size)
+        change["$set"] |= {
+            "through": following.through,
+            "cleared": following.cleared,
+            "size": size,
+            "mark": mark,
+        }
+        expected = {**HEAD, "through": head.through}
         appended = self._server.answered(
             lambda: self._feed.update_one(expected, change).matched_count
         )
@@ -209,24 +239,47 @@ class MongoFeed:
                 return None
         return following
 
-    def _clear(self, told: Iterable[_Told], cleared: int, through: int) -> None:
-        """Tell the documents that the feed has them, so that it is known of all up to `through`."""
-        for kind, group in _grouped(told, lambda each: each.kind):
-            alike = list(_grouped(group, lambda each: (each.version, each.long)))
-            updates = [_unset(version, long, each) for (version, long), each in alike]
-            if self._tell(kind, updates) < len(group):
-                self._tell(kind, [_move_on(version, each) for (version, _), each in alike])
-        self._server.answered(
-            lambda: self._head.update_one(
-                {**HEAD, "through": through, "cleared": cleared}, {"$set": {"cleared": through}}
-            )
+    def _copy(self, head: _Head) -> None:
+        """Put a full head beside; done twice, or by two, it is the same."""
+        found = self._server.answered(
+            lambda: self._feed.find_one({**HEAD, "through": head.through}, {"entries": 1})
+        )
+        if found is None:
+            return  # another was first, as `_append` finds too
+
+        def insert() -> None:
+            with contextlib.suppress(DuplicateKeyError):
+                self._feed.insert_one({"_id": head.through, "entries": found["entries"]})
+
+        self._server.answered(insert)
+
+    def _tell(self, told: Collection[_Told]) -> bool:
+        """Whether all of them know now; else some have moved on."""
+        updates = [
+            (kind, _unset(version, long, each))
+            for (kind, version, long), each in _alike(told).items()
+        ]
+        return self._update(updates) == len(told)
+
+    def _move_on(self, told: Collection[_Told]) -> None:
+        """Tell those that have moved on that only what came later is pending."""
+        self._update(
+            [
+                (kind, _only_later(version, each))
+                for (kind, version, _), each in _alike(told).items()
+            ]
         )
 
-    def _tell(self, kind: str, updates: list[UpdateMany]) -> int:
-        collection = self._told[kind]
-        return self._server.answered(
-            lambda: collection.bulk_write(updates, ordered=False).matched_count
-        )
+    def _update(self, updates: Iterable[tuple[str, UpdateMany]]) -> int:
+        """How many documents were found."""
+        found, of_kind = 0, defaultdict(list)
+        for kind, update in updates:
+            of_kind[kind].append(update)
+        for kind, group in of_kind.items():
+            # Durable, as the head will say that they know, and nobody looks again then.
+            write = partial(self._of_kind[kind].bulk_write, group, ordered=False)
+            found += self._server.answered(write).matched_count
+        return found
 
     # out
 
@@ -243,6 +296,7 @@ class MongoFeed:
 
     def prune(self, through: int) -> int:
         """Forget entries; how many."""
+        self.settle()
         head = self._server.answered(
             lambda: self._feed.find_one(HEAD, {"through": 1, "cleared": 1, **_COUNT})
         )
@@ -310,40 +364,68 @@ class MongoFeed:
         return found
 
 
-def _entries(
-    documents: Iterable[tuple[str, Document]],
-) -> tuple[list[list[Any]], list[_Told]]:
-    """What is to be folded of these documents, and what they are to be told then."""
-    entries: list[list[Any]] = []
-    told: list[_Told] = []
-    size = 0
-    for kind, document in documents:
-        fresh = entries_of(kind, document)
-        entries += fresh
-        long = len(document["transitions"]) > TRANSITIONS_KEPT
-        told.append(_Told(kind, document["_id"], document["version"], document["mark"], long))
-        size += sum(map(_size, fresh))
-        if size > FOLD_BYTES:
-            break
-    return entries, told
+class _News:
+    """Entries to be folded, and the documents that are to be told then."""
+
+    def __init__(self, through: int, floor: _ByKey, told: _ByKey) -> None:
+        self.entries: list[list[Any]] = []
+        #: Of how many documents they are.
+        self.documents = 0
+        self.told: _ByKey = {}
+        self.size = 0
+        self._through = through
+        self._floor = floor
+        self._before = told
+
+    def add(self, kind: str, document: Mapping[str, Any]) -> None:
+        """Take what the feed does not have of this document."""
+        place = kind, document["_id"]
+        folded = self._floor[place].version if place in self._floor else 0
+        fresh = [entry for entry in entries_of(kind, document) if entry[ENTRY_VERSION] > folded]
+        first = self._through + len(self.entries) + 1
+        if place in self._before:
+            first = self._before[place].first
+        # One without news is told, too: it was written since without a transition.
+        self.told[place] = _told_up_to(document["version"], kind, document, first)
+        self.documents += bool(fresh)
+        self.entries += fresh
+        self.size += sum(_ENTRY_BYTES + len(entry[-1] or "") for entry in fresh)
+
+
+def _told_up_to(version: int, kind: str, document: Mapping[str, Any], first: int) -> _Told:
+    """The document, of which the feed has the transitions up to this version."""
+    transitions = document["transitions"]
+    return _Told(
+        kind,
+        document["_id"],
+        # A later version than that of its last transition has no news.
+        document["version"] if transitions[-1][0] <= version else version,
+        document["mark"],
+        len(transitions) > TRANSITIONS_KEPT,
+        first,
+    )
+
+
+def _alike(told: Iterable[_Told]) -> dict[tuple[str, int, bool], list[_Told]]:
+    groups: dict[tuple[str, int, bool], list[_Told]] = {}
+    for each in told:
+        groups.setdefault((each.kind, each.version, each.long), []).append(each)
+    return groups
 
 
 def _unset(version: int, long: bool, told: Sequence[_Told]) -> UpdateMany:
     """Those that stand as they were read have nothing pending."""
     # The marks tell a document that was forgotten and began anew from the one that was read.
     marks = list({each.mark for each in told})
-    query = {
-        "_id": {"$in": [each.key for each in told]},
-        "version": version,
-        "mark": {"$in": marks},
-    }
+    keys = [each.key for each in told]
+    query = {"_id": {"$in": keys}, "version": version, "mark": {"$in": marks}}
     change: Document = {"$unset": {"pending": ""}}
     if long:
         change["$push"] = {"transitions": {"$each": [], "$slice": -TRANSITIONS_KEPT}}
     return UpdateMany(query, change)
 
 
-def _move_on(version: int, told: Sequence[_Told]) -> UpdateMany:
+def _only_later(version: int, told: Sequence[_Told]) -> UpdateMany:
     """Of those that have moved on since, the later transitions are pending."""
     keys = [each.key for each in told]
     query = {"_id": {"$in": keys}, "version": {"$gt": version}, "pending": {"$lte": version}}
@@ -367,16 +449,3 @@ def _first_news_at(document: Mapping[str, Any]) -> int:
     pending = document["pending"]
     at: int = next((each[1] for each in document["transitions"] if each[0] >= pending), 0)
     return at
-
-
-def _size(entry: Sequence[Any]) -> int:
-    return _ENTRY_BYTES + len(entry[-1] or "")
-
-
-def _grouped(
-    items: Iterable[_Found], kind: Callable[[_Found], Any]
-) -> Iterator[tuple[Any, list[_Found]]]:
-    groups: dict[Any, list[_Found]] = {}
-    for item in items:
-        groups.setdefault(kind(item), []).append(item)
-    yield from groups.items()

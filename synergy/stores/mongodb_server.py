@@ -49,6 +49,9 @@ LONG_PATIENCE_SECONDS = 600.0
 #: Wait before the next try: at first, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 
+#: Documents that the server sends at once if they are not too large; its own choice is 101.
+LARGE_BATCH = 5000
+
 DUPLICATE_KEY = 11000
 
 #: What an address may not set, as every answer is to mean the same everywhere.
@@ -129,14 +132,8 @@ class Server:
             if name in options and options[name] != _AS_WE_DO.get(name):
                 raise BadInput(f"{self.shown} lowers what the store promises: {advice}")
 
-    def collection(self, name: str, *, durable: bool = True) -> Collection[Document]:
-        """A collection of the store.
-
-        Not `durable`, writes do not wait for the journal or other members: for what may be undone
-        by a failure, as long as it is there whenever a later durable write is.
-        """
-        if not durable:
-            return self._database.get_collection(name, write_concern=WriteConcern(w=1, j=False))
+    def collection(self, name: str) -> Collection[Document]:
+        """A collection of the store."""
         return self._database.get_collection(name)
 
     def command(self, name: str, value: Any = 1, **options: Any) -> Document:
