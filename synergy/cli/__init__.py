@@ -34,7 +34,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "trigger": ("requests", "fire a freerun now, or end a back-off or pause"),
     "log": ("log", "print the output of an attempt, the latest one by default"),
     "simulate": ("simulate", "play a scenario, or this project's timetable, on a virtual clock"),
-    "db": ("db", "care of the store: db migrate [--dry-run]"),
+    "db": ("db", "care of the store: db migrate [--dry-run], db roles [--create]"),
     "services": ("services", "bring up real servers for development and tests, take them down"),
     "bench": ("bench", "measure what synergy costs on this machine"),
     "init": ("init", "make a new project with one process and its test"),

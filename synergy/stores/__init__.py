@@ -8,6 +8,7 @@ mongodb://user:pw@host/synergy  one database of a MongoDB server or replica set,
 
 import os
 from pathlib import Path
+from typing import Any
 
 from synergy.errors import BadInput
 from synergy.ports import Bell, Store
@@ -63,6 +64,31 @@ def migrate(url: str, dry_run: bool = False) -> list[str]:
     if names and not dry_run:
         open_store(url).close()
     return names
+
+
+def role_commands(url: str) -> list[dict[str, Any]]:
+    """The commands that create the roles for the programs in the database of a MongoDB store.
+
+    Raises:
+        BadInput: it is another store, which knows no users.
+    """
+    _need_mongodb(url)
+    from synergy.stores.mongodb_roles import commands
+
+    return commands(url)
+
+
+def create_roles(url: str) -> dict[str, bool]:
+    """Create them, or bring them up to date; role → whether it is new."""
+    _need_mongodb(url)
+    from synergy.stores.mongodb_roles import create
+
+    return create(url)
+
+
+def _need_mongodb(url: str) -> None:
+    if not is_mongodb(url):
+        raise BadInput(f"{masked(url)} knows no users and roles; MongoDB does")
 
 
 def is_mongodb(url: str) -> bool:

@@ -67,6 +67,12 @@ _INDEXES = {
     ],
 }
 
+#: Every collection of the store.
+COLLECTIONS = (
+    *("boxes", "catalog", "feed", "jobs", "leases", "ledgers", "requests", "schema"),
+    *("switched_off", "units"),
+)
+
 
 def _first(server: Server) -> None:
     for name, indexes in _INDEXES.items():
@@ -75,7 +81,7 @@ def _first(server: Server) -> None:
     _insert(server, "feed", EMPTY_HEAD)
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, "0001 jobs, units, feed, requests", _first),)
+MIGRATIONS: tuple[Migration, ...] = (Migration(1, "indexes", _first),)
 
 
 def prepare(server: Server, *, create: bool, known: Sequence[Migration] = MIGRATIONS) -> None:

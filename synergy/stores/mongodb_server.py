@@ -136,9 +136,9 @@ class Server:
         """A collection of the store."""
         return self._database.get_collection(name)
 
-    def command(self, name: str, value: Any = 1, **options: Any) -> Document:
+    def command(self, command: Mapping[str, Any]) -> Document:
         """Run a command on the database."""
-        answer: Document = self.answered(lambda: self._database.command(name, value, **options))
+        answer: Document = self.answered(lambda: self._database.command(dict(command)))
         return answer
 
     @property
@@ -229,13 +229,6 @@ class Server:
                 self.shown,
                 extra={"action": "store"},
             )
-
-    def create_role(self, name: str, privileges: list[Document]) -> bool:
-        """Create a role of this database, or give it these privileges; True when it was new."""
-        body = {"privileges": privileges, "roles": []}
-        known = self.command("rolesInfo", name)["roles"]
-        self.command("updateRole" if known else "createRole", name, **body)
-        return not known
 
 
 _OLDEST = "4.4"
