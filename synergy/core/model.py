@@ -299,6 +299,11 @@ class Claim:
     quick: frozenset[str] = frozenset()
 
 
+def may_be_ahead(unit: Unit, quick: frozenset[str]) -> bool:
+    """Whether a unit may be claimed ahead of its start by who takes these processes for quick."""
+    return unit.process in quick and unit.attempt == 1
+
+
 @dataclass(frozen=True, slots=True)
 class Renewal:
     """A worker's heartbeat for one unit (D4); refused when attempt or owner have changed."""

@@ -30,6 +30,7 @@ from synergy.core.model import (
     Unit,
     UnitWrite,
     job_key,
+    may_be_ahead,
 )
 from synergy.core.states import UnitInput, UnitState
 from synergy.records import EPOCH
@@ -37,7 +38,6 @@ from synergy.stores.rules import (
     HELD,
     job_is_active,
     lease_after,
-    may_be_ahead,
     may_replace,
     news,
     taken,
@@ -204,7 +204,7 @@ class MemoryStore:
                 and (claim.processes is None or unit.process in claim.processes)
             )
             to_start = list(islice(ready, max(0, claim.limit)))
-            quick = (unit for unit in ready if may_be_ahead(unit, claim))
+            quick = (unit for unit in ready if may_be_ahead(unit, claim.quick))
             ahead = list(islice(quick, max(0, claim.ahead)))
             units = [taken(unit, claim, UnitInput.START) for unit in to_start]
             units += [taken(unit, claim, UnitInput.CLAIM) for unit in ahead]

@@ -45,11 +45,6 @@ def may_replace(standing: Fence | None, version: int, write: UnitWrite) -> bool:
     return fence_lets_pass(write.expected, standing) and write.unit.version >= version
 
 
-def may_be_ahead(unit: Unit, claim: Claim) -> bool:
-    """Whether the claim may take this unit ahead of its start."""
-    return unit.process in claim.quick and unit.attempt == 1
-
-
 def taken(unit: Unit, claim: Claim, applied: UnitInput) -> Unit:
     """The unit as the claim leaves it: `applied` starts it or claims it ahead of its start."""
     return unit.moved(

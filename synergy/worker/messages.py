@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from synergy.core.model import Applied, Claim, Refused, Renewal, Unit, UnitWrite
+from synergy.ports import Delivery
 from synergy.worker.outcomes import Outcome
 from synergy.worker.work import Progress
 
@@ -78,6 +79,23 @@ class Rang:
 
 
 @dataclass(frozen=True, slots=True)
+class Offered:
+    """The broker has brought units, which nobody has claimed by that."""
+
+    deliveries: Sequence[Delivery]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerHealth:
+    """Whether everything that is published is offered at once, from now on.
+
+    Said before anything is `Offered`.
+    """
+
+    healthy: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """The worker shall end (SIGTERM, SIGINT); the second time, at once."""
 
@@ -125,6 +143,8 @@ Event = (
     | Slow
     | Progressed
     | Rang
+    | Offered
+    | BrokerHealth
     | Stop
     | Claimed
     | NextDue
@@ -204,6 +224,18 @@ class Ring:
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Tell the broker that these units are claimed or refused: it need not bring them again."""
+
+    deliveries: tuple[Delivery, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StopConsuming:
+    """Give back to the broker what was offered and not acknowledged; take no more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """One line for the worker's own log."""
 
@@ -223,5 +255,5 @@ class Exit:
 #: What the store is asked for: each is answered by an event, or by `Unanswered`.
 Question = ClaimUnits | FindClaimed | LookAhead | Renew | Report
 #: What is just done.
-Deed = StartSlot | Run | Kill | Ring | Exit
+Deed = StartSlot | Run | Kill | Ring | Acknowledge | StopConsuming | Exit
 Action = Deed | Question | Say

@@ -11,6 +11,15 @@ somebody rings, when the last claim found as many as it asked for, when the next
 ends, and every 250 ms (`POLL`) as long as something is due, else every second (`IDLE`): who hears
 the bell needs neither.
 
+*Offers* (D10).  A broker brings units, and to be brought is to be told: each is claimed in the
+store like any other, by its key, and acknowledged when that claim was answered, whether it was
+taken or refused; never before, so that no message is gone whose unit nobody has looked at.  What
+was offered waits in the order in which units are claimed until a slot or the window has room for
+it.  While the broker is well, what it brings goes first.  The store is looked into when it has
+brought nothing for a moment (`HUSH`), but not more often than every `LOOK` unless the bell rings or
+a look finds as many as it asked for: so is found what was handed back, never published or lost.
+While the broker is not well, nothing of it counts, and the store is looked into as without one.
+
 *Claim ahead* (`synergy.worker.pace`).  Of processes whose units take milliseconds, a window of
 units is claimed with them, ``claimed`` and not started: the pool, from which the slots are given
 handfuls.  The next window is claimed while less than half of the last is left, so that no slot
@@ -55,6 +64,7 @@ from typing import Final
 from synergy.core.model import Applied, Claim, Refused, Renewal, Unit, UnitWrite
 from synergy.core.recovery import LEASE, LEASE_MARGIN, RENEWAL
 from synergy.core.states import UnitState
+from synergy.ports import Delivery
 from synergy.worker.holding import (
     Held,
     Slot,
@@ -67,7 +77,9 @@ from synergy.worker.holding import (
 from synergy.worker.messages import (
     DONE,
     UNREPORTED,
+    Acknowledge,
     Action,
+    BrokerHealth,
     Claimed,
     ClaimUnits,
     Ended,
@@ -77,6 +89,7 @@ from synergy.worker.messages import (
     Kill,
     LookAhead,
     NextDue,
+    Offered,
     Progressed,
     Rang,
     Renew,
@@ -91,8 +104,10 @@ from synergy.worker.messages import (
     Slow,
     StartSlot,
     Stop,
+    StopConsuming,
     Unanswered,
 )
+from synergy.worker.offers import Offers
 from synergy.worker.outcomes import Outcome, Verdict, begun, failed, limit_reason
 from synergy.worker.pace import Pace
 from synergy.worker.work import Progress
@@ -101,6 +116,14 @@ from synergy.worker.work import Progress
 POLL: Final = 0.25
 #: The same while nothing is due.
 IDLE: Final = 1.0
+#: The same while a broker brings everything.  So long does a unit wait at most whose message was
+#: lost; and a hundred idle workers ask a store some hundred questions a second by it, which is a
+#: few per cent of what any can answer.
+LOOK: Final = 2.0
+#: Seconds for which a well broker must have brought nothing before the store is looked into:
+#: several times what the next message needs when one was acknowledged, so that looking does not
+#: take what is on its way.
+HUSH: Final = 0.02
 #: Seconds after which a unit that was claimed ahead and still runs is marked as started.
 MARK: Final = 0.25
 #: Seconds after which a unit that was claimed ahead and has not been started is handed back.
@@ -126,6 +149,19 @@ class _Claiming:
 
     sent: float
     claim: Claim
+    #: What the broker offered and the claim names.
+    offered: tuple[Delivery, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """When to claim, how many units to start and how many ahead."""
+
+    at: float
+    limit: int
+    ahead: int
+    #: Whether of what the broker has offered, else of what the store has.
+    offered: bool = False
 
 
 @dataclass(slots=True)
@@ -181,6 +217,11 @@ class WorkerProtocol:
         #: Whether the last claim found fewer units to take ahead than it asked for.
         self._dry = False
         self._turn_at = float("-inf")
+        # the broker
+        self._offers = Offers()
+        self._healthy = False
+        self._consuming = False
+        self._offered_at = self._looked_at = float("-inf")
         # renewals and reports
         self._renewing: tuple[Renewal, ...] = ()
         self._renewed_at = float("-inf")
@@ -248,6 +289,10 @@ class WorkerProtocol:
                 self._progressed(self._slots[slot], progress)
             case Rang():
                 self._look_at, self._dry = self._time, False
+            case Offered(deliveries):
+                self._offered(deliveries)
+            case BrokerHealth(healthy):
+                self._broker_health(healthy)
             case Stop():
                 self._stop()
             case Claimed(units):
@@ -411,36 +456,51 @@ class WorkerProtocol:
 
     def _claim(self) -> None:
         wish = self._wish()
-        if wish is None or self._time < max(wish[0], self._retry_at):
+        if wish is None or self._time < max(wish.at, self._retry_at):
             return
-        _, limit, ahead = wish
-        if limit:
+        if wish.limit:
             self._turn_at = self._time + TURN
+        offered, quick = list[Delivery](), self._pace.quick
+        if wish.offered:
+            offered = self._offers.take(wish.limit, wish.ahead, quick)
+        else:
+            self._looked_at = self._time
         self._claims += 1
         claim = Claim(
             owner=f"{self._id}/{self._claims}",
             now=self._now,
             lease_until=self._now + self._lease,
-            limit=limit,
+            limit=wish.limit,
             processes=self._processes,
-            ahead=ahead,
-            quick=self._pace.quick,
+            keys=tuple({each.unit.key: None for each in offered}) if wish.offered else None,
+            ahead=wish.ahead,
+            quick=quick,
         )
-        self._claiming = _Claiming(self._time, claim)
+        self._claiming = _Claiming(self._time, claim, tuple(offered))
         self._out.append(ClaimUnits(claim))
 
-    def _wish(self) -> tuple[float, int, int] | None:
-        """When to claim, how many units to start, and how many ahead; None for no claim now."""
+    def _wish(self) -> _Wish | None:
+        """What to claim next; None for no claim now."""
         if self.stopping or self._claiming or self._looking:
             return None
         free = len(self._free())
         if free:
-            return self._look_at, free, self._room()
-        if self._dry or self._time >= self._turn_at:
+            look = self._time >= max(self._look_at, self._looked_at + LOOK)
+            if self._offers and not look:
+                return _Wish(self._time, free, self._room(), offered=True)
+            return _Wish(max(self._look_at, self._hush_ends()), free, self._room())
+        if (self._dry and not self._offers) or self._time >= self._turn_at:
             return None
         room = self._room()
-        window = self._window()
-        return (self._time, 0, room) if 2 * room > window else None
+        if 2 * room <= self._window():
+            return None
+        if self._offers and self._offers.any_ahead(self._pace.quick):
+            return _Wish(self._time, 0, room, offered=True)
+        return None if self._dry else _Wish(max(self._time, self._hush_ends()), 0, room)
+
+    def _hush_ends(self) -> float:
+        """When to look into the store although a broker brings units."""
+        return min(self._offered_at + HUSH, self._looked_at + LOOK)
 
     def _window(self) -> int:
         """How many units may be held ahead, for those slots that get on with their work."""
@@ -478,6 +538,7 @@ class WorkerProtocol:
         self._claiming, self._unsure = None, False
         if asked is None:
             raise ValueError("units were claimed that nobody asked for")
+        self._acknowledge(asked, units, found)
         self.counts.claimed += len(units)
         deadline = asked.sent + self._validity
         self._first_deadline = min(self._first_deadline, deadline)
@@ -487,9 +548,23 @@ class WorkerProtocol:
                 self._pool.append(held)
             else:
                 self._begin(held)
-        self._looking = not found and len(units) < asked.claim.limit
-        self._dry = not found and len(units) < asked.claim.limit + asked.claim.ahead
-        self._look_at = self._time
+        if found or asked.claim.keys is None:
+            self._looking = not found and len(units) < asked.claim.limit
+            self._dry = not found and len(units) < asked.claim.limit + asked.claim.ahead
+            self._look_at = self._time
+
+    def _acknowledge(self, asked: _Claiming, units: Sequence[Unit], found: bool) -> None:
+        """What the claim named is decided (I14); of one that was only read back, what was found."""
+        if not asked.offered or self.stopping:
+            return
+        decided = asked.offered
+        if found:
+            ours = {unit.key for unit in units}
+            decided = tuple(each for each in decided if each.unit.key in ours)
+            if self._healthy:
+                self._offers.add(each for each in asked.offered if each.unit.key not in ours)
+        if decided:
+            self._out.append(Acknowledge(decided))
 
     def _begin(self, held: Held) -> None:
         free = self._free()
@@ -554,7 +629,22 @@ class WorkerProtocol:
 
     def _next_due(self, at: datetime | None) -> None:
         self._looking = False
-        self._look_at = self._time + _poll_wait(at, self._now)
+        self._look_at = self._time + _poll_wait(at, self._now, self._healthy)
+
+    # the broker
+
+    def _offered(self, deliveries: Sequence[Delivery]) -> None:
+        if self._consuming and deliveries:
+            self._offers.add(deliveries)
+            self._offered_at = self._time
+
+    def _broker_health(self, healthy: bool) -> None:
+        """What was offered over a connection that is gone is offered again over the next."""
+        self._consuming, self._healthy = not self.stopping, healthy
+        if not healthy:
+            self._offers.clear()
+            self._offered_at = float("-inf")
+            self._look_at, self._dry = min(self._look_at, self._time), False
 
     # renewals
 
@@ -719,6 +809,10 @@ class WorkerProtocol:
         self._retry_at = min(self._retry_at, self._time)  # there is no time for long waits now
         count = sum(len(slot.queue) for slot in self._slots)
         grace = max(by - self._time, 0)
+        self._offers.clear()
+        if self._consuming:
+            self._consuming = False
+            self._out.append(StopConsuming())
         self._say("stop", f"stops: {count} units at work have {grace:g} s to finish")
 
     def _leave(self) -> None:
@@ -765,7 +859,7 @@ class WorkerProtocol:
         if self._over or self._unsure or (self._looking and not self.stopping):
             yield self._retry_at
         if (wish := self._wish()) is not None:
-            yield max(wish[0], self._retry_at)
+            yield max(wish.at, self._retry_at)
         if self._stop_by is not None:
             yield self._stop_by if self._time < self._stop_by else self._stop_by + PATIENCE
         else:
@@ -775,13 +869,14 @@ class WorkerProtocol:
 _LOST: Final = Outcome(Verdict.SUPERSEDED, "the unit was canceled or taken over")
 
 
-def _poll_wait(due: datetime | None, now: datetime) -> float:
+def _poll_wait(due: datetime | None, now: datetime, healthy: bool) -> float:
     """How long to leave the store alone after a claim that found too little."""
+    longest = LOOK if healthy else IDLE
     if due is None:
-        return IDLE
+        return longest
     if due <= now:
-        return POLL
-    return min((due - now).total_seconds(), IDLE)
+        return LOOK if healthy else POLL
+    return min((due - now).total_seconds(), longest)
 
 
 def _restart_wait(deaths: int) -> float:

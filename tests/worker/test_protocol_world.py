@@ -1,10 +1,12 @@
-"""Two workers' protocols on one store, under silences, pauses, deaths and cancelations.
+"""Two workers' protocols on one store and broker, under silences, pauses, deaths, cancelations.
 
 Whatever happens, no attempt runs in two places that are awake or is started twice, no worker that
-is awake runs an attempt beyond its deadline, nobody asks to be called again at once for ever, and
-when the faults stop every unit ends.
+is awake runs an attempt beyond its deadline, no message is acknowledged before its unit was claimed
+or refused, nobody asks to be called again at once for ever, and when the faults stop every unit
+ends.
 """
 
+import select
 from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -14,10 +16,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from synergy.brokers.memory import MemoryBroker
 from synergy.core.intervals import Calendar, Granularity
 from synergy.core.model import Task, Unit, UnitWrite
 from synergy.core.recovery import after_lost_lease, canceled
 from synergy.core.states import UnitState
+from synergy.ports import Consumer
 from synergy.stores import open_store
 from synergy.worker import messages as at
 from synergy.worker.messages import Action, Event
@@ -38,8 +42,12 @@ OUTCOMES = (
 class Box:
     """One worker: its protocol, what its slots were given, and how its store answers."""
 
-    def __init__(self, name: str, slots: int = 2) -> None:
+    def __init__(self, name: str, slots: int = 2, consumer: Consumer | None = None) -> None:
         self.protocol = WorkerProtocol(name, slots, grace=timedelta(seconds=3))
+        self.consumer = consumer
+        self.healthy: bool | None = None
+        #: Keys that a claim has named which the store has decided.
+        self.decided: set[str] = set()
         #: The first one runs, since its time.
         self.queues: dict[int, deque[Unit]] = {slot: deque() for slot in range(slots)}
         self.began = dict.fromkeys(self.queues, 0.0)
@@ -59,7 +67,21 @@ class Box:
         return min((self.began[slot] + SLOW_AFTER for slot in fronts), default=inf)
 
     def wake_at(self) -> float:
-        return min(self.protocol.wake_at(), self.slow_at())
+        return 0.0 if self.brings() else min(self.protocol.wake_at(), self.slow_at())
+
+    def brings(self) -> bool:
+        """Whether the broker has something new."""
+        return self.consumer is not None and bool(select.select([self.consumer], [], [], 0)[0])
+
+    def brought(self) -> Iterator[Event]:
+        """What the broker has brought since."""
+        if self.consumer is not None and self.brings():
+            deliveries = self.consumer.receive()
+            if self.healthy != self.consumer.healthy:
+                self.healthy = self.consumer.healthy
+                yield at.BrokerHealth(self.healthy)
+            if deliveries:
+                yield at.Offered(deliveries)
 
 
 class World(RuleBasedStateMachine):
@@ -70,13 +92,18 @@ class World(RuleBasedStateMachine):
         self.units: list[Unit] = []
         self.names = 0
         self.started: set[tuple[str, int]] = set()
+        self.broker = MemoryBroker()
+        self.publisher = self.broker.publisher()
         self.boxes = [self.box(), self.box()]
         for box in self.boxes:
             self.settle(box)
 
     def box(self) -> Box:
         self.names += 1
-        return Box(f"w{self.names}")
+        box = Box(f"w{self.names}", consumer=self.broker.consume("pq", 8))
+        box.healthy = not self.publisher.trouble
+        box.waiting.append(at.BrokerHealth(box.healthy))
+        return box
 
     @property
     def now(self) -> datetime:
@@ -84,17 +111,34 @@ class World(RuleBasedStateMachine):
 
     # what happens
 
-    @rule(limit=st.sampled_from([None, 1, 30]), process=st.sampled_from("pq"))
-    def request(self, limit: int | None, process: str) -> None:
-        self.add(process, limit)
+    @rule(
+        limit=st.sampled_from([None, 1, 30]), process=st.sampled_from("pq"), brought=st.booleans()
+    )
+    def request(self, limit: int | None, process: str, brought: bool) -> None:
+        unit = self.add(process, limit)
+        if brought:
+            self.publisher.publish([unit])
         self.advance(1.2)
 
-    @rule(count=st.sampled_from([3, 30]), box=st.integers(0, 1))
-    def herd(self, count: int, box: int) -> None:
+    @rule(count=st.sampled_from([3, 30]), box=st.integers(0, 1), copies=st.integers(0, 2))
+    def herd(self, count: int, box: int, copies: int) -> None:
         """Many units of one process, of which some are claimed at once."""
-        for _ in range(count):
-            self.add("p")
+        units = [self.add("p") for _ in range(count)]
+        for _ in range(copies):
+            self.publisher.publish(units)
         self.ring(box)
+
+    @rule()
+    def broker_leaves(self) -> None:
+        self.broker.leave("gone")
+
+    @rule()
+    def broker_comes_back(self) -> None:
+        self.broker.come_back()
+
+    @rule()
+    def broker_is_wiped(self) -> None:
+        self.broker.wipe()
 
     @rule(box=st.integers(0, 1), count=st.sampled_from([3, 30]))
     def quick(self, box: int, count: int) -> None:
@@ -188,8 +232,15 @@ class World(RuleBasedStateMachine):
     @rule(box=st.integers(0, 1))
     def restart(self, box: int) -> None:
         """It is killed, and another takes its place."""
+        self.leave(self.boxes[box])
         self.boxes[box] = self.box()
         self.settle(self.boxes[box])
+
+    def leave(self, box: Box) -> None:
+        """With it goes its connection."""
+        if box.consumer is not None:
+            box.consumer.close()
+            box.consumer = None
 
     # what is always so
 
@@ -210,6 +261,9 @@ class World(RuleBasedStateMachine):
         for box in self.boxes:
             box.paused, box.store = False, "fine"
             self.settle(box)
+        for box in self.boxes:
+            if box.protocol.stopping:
+                self.leave(box)
         self.boxes = [self.box() if box.protocol.stopping else box for box in self.boxes]
         for count in range(3000):
             if not self.store.active_units() and not any(b.protocol.held for b in self.boxes):
@@ -225,6 +279,7 @@ class World(RuleBasedStateMachine):
             self.tell(box, at.Stop())
             self.advance(PATIENCE / 2)
             assert box.code == at.DONE
+        self.broker.close()
 
     # how it happens
 
@@ -264,12 +319,12 @@ class World(RuleBasedStateMachine):
         """Let it act until it waits; at once when it is awake."""
         rounds = 0
         while not box.paused and box.code is None:
-            events, box.waiting = [*box.waiting, *self.see_slow(box)], []
+            events, box.waiting = [*box.waiting, *box.brought(), *self.see_slow(box)], []
             actions = box.protocol.handle(events, self.now, self.time)
             box.waiting = [event for action in actions for event in self.do(box, action)]
             rounds += 1
             assert rounds < 50, actions
-            if not box.waiting:
+            if not box.waiting and not box.brings():
                 assert box.code is not None or box.wake_at() > self.time
                 return
 
@@ -290,12 +345,20 @@ class World(RuleBasedStateMachine):
             case at.Exit(code):
                 assert not box.running
                 box.code = code
+            case at.Acknowledge(deliveries):
+                assert {each.unit.key for each in deliveries} <= box.decided
+                assert box.consumer is not None
+                box.consumer.acknowledge(deliveries)
+            case at.StopConsuming():
+                self.leave(box)
             case at.Say() | at.Ring():
                 pass
             case _ if box.store == "deaf":
                 yield at.Unanswered(action, "gone")
             case _:
                 answer = self.ask(action)
+                if isinstance(action, at.ClaimUnits):
+                    box.decided.update(action.claim.keys or ())
                 yield at.Unanswered(action, "lost") if box.store == "mute" else answer
 
     def ask(self, action: Action) -> Event:
@@ -349,3 +412,4 @@ def test_a_unit_that_kills_its_worker_is_given_up_and_no_other_is_blamed() -> No
     assert {unit.state for unit in ended.values()} == {UnitState.PROCESSED}
     assert {unit.failures for unit in ended.values()} == {0}
     assert max(unit.attempt for unit in ended.values()) == 2, "some were claimed with it"
+    world.broker.close()
