@@ -16,9 +16,9 @@ store like any other, by its key, and acknowledged when that claim was answered,
 taken or refused; never before, so that no message is gone whose unit nobody has looked at.  What
 was offered waits in the order in which units are claimed until a slot or the window has room for
 it.  While the broker is well, what it brings goes first.  The store is looked into when it has
-brought nothing for a moment (`HUSH`), but not more often than every `LOOK` unless the bell rings or
-a look finds as many as it asked for: so is found what was handed back, never published or lost.
-While the broker is not well, nothing of it counts, and the store is looked into as without one.
+brought nothing for a moment (`HUSH`), but not more often than every second (`IDLE`) unless the bell
+rings or a look finds as many as it asked for: so is found what was handed back, never published or
+lost.  While the broker is not well, nothing of it counts: the store is looked into as without one.
 
 *Claim ahead* (`synergy.worker.pace`).  Of processes whose units take milliseconds, a window of
 units is claimed with them, ``claimed`` and not started: the pool, from which the slots are given
@@ -114,12 +114,10 @@ from synergy.worker.work import Progress
 
 #: Seconds between two looks at the store while something is due that was not for us.
 POLL: Final = 0.25
-#: The same while nothing is due.
+#: The same while nothing is due, or a broker brings what is: so long does a unit wait at most whose
+#: message was lost, and a hundred idle workers ask a store a hundred times a second for nothing,
+#: which is a few per cent of what any can answer.
 IDLE: Final = 1.0
-#: The same while a broker brings everything.  So long does a unit wait at most whose message was
-#: lost; and a hundred idle workers ask a store some hundred questions a second by it, which is a
-#: few per cent of what any can answer.
-LOOK: Final = 2.0
 #: Seconds for which a well broker must have brought nothing before the store is looked into:
 #: several times what the next message needs when one was acknowledged, so that looking does not
 #: take what is on its way.
@@ -485,7 +483,7 @@ class WorkerProtocol:
             return None
         free = len(self._free())
         if free:
-            look = self._time >= max(self._look_at, self._looked_at + LOOK)
+            look = self._time >= max(self._look_at, self._looked_at + IDLE)
             if self._offers and not look:
                 return _Wish(self._time, free, self._room(), offered=True)
             return _Wish(max(self._look_at, self._hush_ends()), free, self._room())
@@ -500,7 +498,7 @@ class WorkerProtocol:
 
     def _hush_ends(self) -> float:
         """When to look into the store although a broker brings units."""
-        return min(self._offered_at + HUSH, self._looked_at + LOOK)
+        return min(self._offered_at + HUSH, self._looked_at + IDLE)
 
     def _window(self) -> int:
         """How many units may be held ahead, for those slots that get on with their work."""
@@ -871,12 +869,11 @@ _LOST: Final = Outcome(Verdict.SUPERSEDED, "the unit was canceled or taken over"
 
 def _poll_wait(due: datetime | None, now: datetime, healthy: bool) -> float:
     """How long to leave the store alone after a claim that found too little."""
-    longest = LOOK if healthy else IDLE
     if due is None:
-        return longest
+        return IDLE
     if due <= now:
-        return LOOK if healthy else POLL
-    return min((due - now).total_seconds(), longest)
+        return IDLE if healthy else POLL
+    return min((due - now).total_seconds(), IDLE)
 
 
 def _restart_wait(deaths: int) -> float:

@@ -1,8 +1,8 @@
 """The worker program: does what `synergy.worker.protocol` decides, and tells it what happened.
 
-One thread, one `selectors` loop.  It sleeps until a bell rings, a child says something, a signal
-comes or the protocol wants to be called.  Nothing of a user's project is imported here: functions
-and classes run in the slots' processes, commands in their own.
+One thread, one `selectors` loop.  It sleeps until a bell rings, the broker brings something, a
+child says something, a signal comes or the protocol wants to be called.  Nothing of a user's
+project is imported here: functions and classes run in the slots' processes, commands in their own.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from synergy.core.model import Unit
 from synergy.core.recovery import LEASE, LEASE_MARGIN, RENEWAL
 from synergy.errors import Unreachable
 from synergy.garbage import seldom_collected
-from synergy.ports import Bell, Clock, Listener, Store
+from synergy.ports import Bell, Clock, Consumer, Listener, Store
 from synergy.worker import messages as at
 from synergy.worker.calls import environment_of
 from synergy.worker.children import Child, Command, Garbled, SlotProcess
@@ -63,12 +63,14 @@ def run_worker(
     log: logging.Logger,
     times: Times | None = None,
     ahead: bool = True,
+    consumer: Consumer | None = None,
 ) -> int:
     """Be a worker until SIGTERM, SIGINT or SIGHUP; the exit code of the program.
 
     `worker_id` must never have been used before: it is part of the token of every claim.
     `processes` limits it to these.  Units run in `project`; their attempts' logs stand below
-    `log_dir`.  Without `ahead` no unit is claimed before it can be started.
+    `log_dir`.  Without `ahead` no unit is claimed before it can be started.  `consumer` brings what
+    is published, and is closed when no more is taken.
 
     A second signal ends the `grace` that the first one gives to running units.
     """
@@ -84,7 +86,7 @@ def run_worker(
         ahead=ahead,
     )
     programs.become_subreaper()
-    shell = Shell(store, bell, clock, protocol, slots, project, log_dir, log)
+    shell = Shell(store, bell, clock, protocol, slots, project, log_dir, log, consumer)
     with contextlib.closing(shell), _signals(shell.stop_soon) as wakeup, seldom_collected():
         shell.listen(wakeup)
         return shell.run()
@@ -132,8 +134,12 @@ class Shell:
         project: Path,
         log_dir: Path,
         log: logging.Logger,
+        consumer: Consumer | None = None,
     ) -> None:
         self._store, self._bell, self._clock = store, bell, clock
+        self._consumer = consumer
+        #: Whether the consumer is well, as the protocol was told last.
+        self._healthy: bool | None = None
         self._protocol = protocol
         self._slots = [_Slot(index) for index in range(slots)]
         self._project, self._log_dir, self._log = project, log_dir, log
@@ -149,6 +155,7 @@ class Shell:
     def run(self) -> int:
         """Work until the protocol says that it is over; the exit code."""
         self._listen_to_bell()
+        self._listen_to_broker()
         while self._code is None:
             self.once()
         counts = self._protocol.counts
@@ -186,6 +193,7 @@ class Shell:
                 child.close()
         if self._listener is not None:
             self._listener.close()
+        self._stop_consuming()
         self._selector.close()
 
     def _wait(self) -> None:
@@ -229,6 +237,28 @@ class Shell:
 
         self._watch(listener.fileno(), rang)
 
+    # the broker
+
+    def _listen_to_broker(self) -> None:
+        consumer = self._consumer
+        if consumer is not None:
+            self._watch(consumer.fileno(), lambda: self._on_offers(consumer))
+            self._on_offers(consumer)
+
+    def _on_offers(self, consumer: Consumer) -> None:
+        deliveries, healthy = consumer.receive(), consumer.healthy
+        if healthy != self._healthy:
+            self._healthy = healthy
+            self._events.append(at.BrokerHealth(healthy))
+        if deliveries:
+            self._events.append(at.Offered(deliveries))
+
+    def _stop_consuming(self) -> None:
+        if self._consumer is not None:
+            self._unwatch(self._consumer.fileno())
+            self._consumer.close()
+            self._consumer = None
+
     # actions
 
     def _do(self, action: Deed) -> None:
@@ -241,6 +271,11 @@ class Shell:
                 self._kill(self._slots[slot])
             case at.Ring(role):
                 self._bell.ring(role)
+            case at.Acknowledge(deliveries):
+                assert self._consumer is not None
+                self._consumer.acknowledge(deliveries)
+            case at.StopConsuming():
+                self._stop_consuming()
             case at.Exit(code):
                 self._code = code
 

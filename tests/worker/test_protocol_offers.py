@@ -12,7 +12,7 @@ from synergy.worker import messages as at
 from synergy.worker.messages import Action
 from synergy.worker.offers import Offers
 from synergy.worker.outcomes import Outcome, Verdict
-from synergy.worker.protocol import HUSH, LOOK, POLL
+from synergy.worker.protocol import HUSH, IDLE, POLL
 from tests.worker.test_protocol import DONE, FIRST, HOURS, START, the
 from tests.worker.test_protocol_ahead import Ahead
 
@@ -196,7 +196,7 @@ def test_offers_that_may_not_be_ahead_wait_for_a_slot() -> None:
 
 
 @pytest.mark.parametrize(
-    ("due", "wait"), [(None, LOOK), (-5.0, LOOK), (0.0, LOOK), (0.6, 0.6), (3600.0, LOOK)]
+    ("due", "wait"), [(None, IDLE), (-5.0, IDLE), (0.0, IDLE), (0.6, 0.6), (3600.0, IDLE)]
 )
 def test_while_the_broker_is_well_the_store_is_seldom_looked_into(
     due: float | None, wait: float
@@ -248,7 +248,7 @@ def test_what_a_broker_brings_goes_before_a_look_but_for_so_long_only() -> None:
         assert claim.keys == (offered(hour).unit.key,)
         actions = table.tell(at.Claimed(table.starts(offered(hour))), at.Reported([Applied()]))
         assert claims(actions) == []
-    assert table.time - looked == pytest.approx(LOOK, abs=0.06)
+    assert table.time - looked == pytest.approx(IDLE, abs=0.06)
 
 
 # the broker's health

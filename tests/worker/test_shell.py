@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from synergy.brokers.memory import MemoryBroker
 from synergy.clock import SystemClock
 from synergy.core.intervals import Calendar, Granularity
 from synergy.core.model import Applied, Claim, Refused, Task, Unit, UnitWrite
@@ -30,6 +31,8 @@ class Failing:
         self._store = store
         self.failures: dict[str, int] = {}
         self.too_late = False
+        #: What was taken by each claim that took something, and whether it was named.
+        self.taken: list[tuple[str, bool]] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -44,7 +47,9 @@ class Failing:
             raise Unreachable("the disk is full")
 
     def claim(self, claim: Claim) -> list[Unit]:
-        return self._call("claim", claim)
+        units: list[Unit] = self._call("claim", claim)
+        self.taken += [(unit.key, claim.keys is not None) for unit in units]
+        return units
 
     def save_units(self, writes: Sequence[UnitWrite]) -> list[Applied | Refused[Unit]]:
         return self._call("save_units", writes)
@@ -67,6 +72,8 @@ class Desk:
     def __init__(self, log_dir: Path) -> None:
         self.store = Failing(open_store("memory://"))
         self.bell = MemoryBell()
+        self.broker = MemoryBroker()
+        self.publisher = self.broker.publisher()
         self.protocol = WorkerProtocol("w", 1, grace=timedelta(seconds=5))
         self.shell = Shell(
             self.store,  # type: ignore[arg-type]
@@ -77,13 +84,16 @@ class Desk:
             PROJECT,
             log_dir,
             logging.getLogger("tests.worker"),
+            self.broker.consume(["p"], window=2),
         )
+        self.shell._listen_to_bell()
+        self.shell._listen_to_broker()
 
-    def request(self, **task: Any) -> Unit:
+    def request(self, generation: int = 1, **task: Any) -> Unit:
         unit = Unit(
             process="p",
             interval=Calendar(Granularity.DAILY).parse("2026-11-19"),
-            generation=1,
+            generation=generation,
             task=Task(**task),
             created_at=datetime.now(UTC),
         )
@@ -151,3 +161,43 @@ def test_a_slot_that_dies_during_a_command_does_not_disturb_it(desk: Desk, tmp_p
     second = desk.request(entry="tasks:nothing")
     assert second.key == unit.key
     until(lambda: desk.shell.once() or desk.protocol.slot_state(0) is SlotState.READY, pace=0)
+
+
+# the broker
+
+
+def test_what_the_broker_brings_is_claimed_by_name_run_and_acknowledged(desk: Desk) -> None:
+    until(lambda: desk.shell.once() or desk.protocol.slot_state(0) is SlotState.READY, pace=0)
+    units = [desk.request(number, entry="tasks:result") for number in range(1, 6)]
+    desk.publisher.publish(units)  # more than the window
+    assert [desk.ended(unit).count for unit in units] == [3] * 5
+    assert desk.store.taken == [(unit.key, True) for unit in units]
+    desk.shell._stop_consuming()
+    with contextlib.closing(desk.broker.consume(["p"], window=9)) as other:
+        assert other.receive() == []
+
+
+def test_a_broker_that_is_gone_costs_only_time(desk: Desk) -> None:
+    desk.broker.leave("gone")
+    unit = desk.request(entry="tasks:result")
+    desk.publisher.publish([unit])
+    assert desk.ended(unit).count == 3
+    assert desk.store.taken == [(unit.key, False)]
+    desk.broker.come_back()
+    second = desk.request(2, entry="tasks:result")
+    desk.publisher.publish([second])
+    desk.ended(second)
+    assert desk.store.taken[1] == (second.key, True)
+
+
+def test_what_was_offered_to_a_worker_that_stops_is_another_s_at_once(desk: Desk) -> None:
+    until(lambda: desk.shell.once() or desk.protocol.slot_state(0) is SlotState.READY, pace=0)
+    units = [desk.request(number, command=("sleep", "60")) for number in (1, 2)]
+    desk.publisher.publish(units)
+    # The rings keep it from sleeping on what it has.
+    until(lambda: desk.bell.ring("worker") or desk.shell.once() or desk.protocol.held, pace=0)
+    desk.shell.stop_soon()
+    desk.bell.ring("worker")
+    desk.shell.once()
+    with contextlib.closing(desk.broker.consume(["p"], window=9)) as other:
+        assert [each.unit.key for each in other.receive()] == [units[1].key]
