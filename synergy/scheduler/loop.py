@@ -2,8 +2,14 @@
 
 One turn of the loop (`Scheduler.once`) takes everything that is there, lets the engine decide all
 of it, writes in batches, and answers each command with `Saved` or `Refused` until there is nothing
-more to say.  All these writes may share one wait for the disk; so the others are rung, and the log
-told, when that is over.  Then it sleeps until somebody rings, or the engine wants to be woken.
+more to say.  All these writes may share one wait for the disk; so units are published, the others
+rung and the log told when that is over.  Then it sleeps until somebody rings, or the engine wants
+to be woken.
+
+What is requested is published where there is a broker, once, and nobody keeps a record of it: a
+unit whose message is lost, or was never sent since the scheduler died in between, is found by the
+workers, who look into the store now and then (D10).  They are rung instead where no broker is well,
+and for what has to wait for its time, which no message tells them.
 
 A store that cannot be written leaves writes behind whose outcome is unknown.  The loop does not
 guess: it throws the engine away and builds a new one from what stands in the store (protocol D1),
@@ -11,7 +17,7 @@ as it does at every start.  Nothing is lost by that, because nothing is only in 
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -37,11 +43,11 @@ from synergy.core.events import (
     UnitRefused,
     UnitSaved,
 )
-from synergy.core.model import Applied, Job, Lease, LedgerRecord, Request
+from synergy.core.model import Applied, Job, Lease, LedgerRecord, Request, Unit
 from synergy.core.states import UnitState
 from synergy.errors import Unreachable
 from synergy.logs import logger
-from synergy.ports import STANDBY, Bell, Clock, Listener, Store
+from synergy.ports import STANDBY, Bell, Clock, Listener, Publisher, Store
 from synergy.reading import read_loaded
 from synergy.scheduler.sources import Sources
 
@@ -80,6 +86,8 @@ class Setting:
     #: Unique to this process; compared by the lease.
     owner: str
     sources: Sources
+    #: None without a broker.
+    publisher: Publisher | None = None
 
 
 class Scheduler:
@@ -97,8 +105,9 @@ class Scheduler:
         self._requests: set[str] = set()
         #: Own writes of jobs that the feed has not shown yet: key and version.
         self._own: set[tuple[str, int]] = set()
-        #: What is to be told when it is written for certain: jobs and answered requests for the
-        #: log, and who is to be rung.
+        #: What is to be told when it is written for certain: units to the workers, jobs and
+        #: answered requests to the log, and who is to be rung besides.
+        self._requested: list[Unit] = []
         self._moved: list[Job] = []
         self._obeyed: list[Request] = []
         self._to_ring: set[str] = set()
@@ -163,6 +172,7 @@ class Scheduler:
         self._stored_position = self._position
         self._requests = {request.id for request in loaded.requests}
         self._own.clear()
+        self._requested.clear()
         self._moved.clear()
         self._obeyed.clear()
         self._to_ring.clear()
@@ -324,7 +334,7 @@ class Scheduler:
             if isinstance(said, Applied):
                 events.append(UnitSaved(asked))
                 if asked.unit.state is UnitState.REQUESTED:
-                    self._to_ring.add("worker")
+                    self._requested.append(asked.unit)
             else:
                 events.append(UnitRefused(asked, said.current))
         for command in commands:
@@ -344,14 +354,27 @@ class Scheduler:
 
     def _tell(self) -> None:
         """What was written for certain."""
+        if self._requested and not self._publish(self._requested):
+            self._to_ring.add("worker")
         for role in sorted(self._to_ring, reverse=True):  # the workers first
             self.setting.bell.ring(role)
         _say_moved(self._moved)
         for request in self._obeyed:
             _say(logging.INFO, request.action, f"request {request.id} {request.state}")
+        self._requested.clear()
         self._moved.clear()
         self._obeyed.clear()
         self._to_ring.clear()
+
+    def _publish(self, units: Sequence[Unit]) -> bool:
+        """Have these brought to the workers; whether all of them will be, for all we know."""
+        publisher = self.setting.publisher
+        if publisher is None:
+            return False
+        now = [unit for unit in units if unit.not_before is None]
+        if now:
+            publisher.publish(now)
+        return len(now) == len(units) and not publisher.trouble
 
     def _tidy(self, now: datetime) -> None:
         if self._tidy_at is None:
