@@ -95,7 +95,7 @@ def _usage(name: str, parser: argparse.ArgumentParser) -> str:
             return "\n\n".join(parts)
         if action.help in (argparse.SUPPRESS, None) and action.option_strings:
             continue
-        if action.dest in ("help", "json", "store"):
+        if action.dest in ("help", "json", "store", "broker"):
             continue
         shown = str(action.metavar or "|".join(map(str, action.choices or [action.dest])))
         if action.option_strings:

@@ -2,22 +2,24 @@
 
 import importlib
 import signal
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import Any
 
+from synergy.bells import Bells
+from synergy.brokers import open_broker
 from synergy.clock import SystemClock
 from synergy.core.boxes import admits
 from synergy.core.catalog import Catalog, Program
 from synergy.core.intervals import Interval
 from synergy.core.model import Applied, BoxRecord, Json, UnitWrite
 from synergy.core.recovery import after_lost_lease
-from synergy.errors import NotFound
+from synergy.errors import NotFound, Unreachable
 from synergy.garbage import seldom_collected
 from synergy.logs import logger
 from synergy.owners import departed, new_owner
-from synergy.ports import STANDBY, Bell, Store
+from synergy.ports import STANDBY, Bell, Broker, Store
 from synergy.project import (
     Project,
     adopt,
@@ -41,6 +43,11 @@ SCHEDULER = "scheduler"
 STOP_MARGIN = 10.0
 #: The worker program of a context that declares none.
 DEFAULT_WORKER = Program(name="worker", slots=2, processes=None)
+#: How many units of each process may be on their way to a worker: what it claims in one go when
+#: they are quick, so that it need not wait for the broker in between.
+PREFETCH = 256
+#: Seconds that a scheduler which ends waits for the broker to take what it has published.
+FLUSH = 1.0
 
 
 def store_of(project: Project, *, create: bool = False) -> Store:
@@ -48,9 +55,56 @@ def store_of(project: Project, *, create: bool = False) -> Store:
     return open_store(project.store, create=create)
 
 
-def bell_of(project: Project) -> Bell:
-    """The doorbell of the project's store."""
-    return open_bell(project.store)
+def bell_of(project: Project, broker: Broker | None = None) -> Bell:
+    """The doorbell of this box, and with it that of a broker, which is heard on all boxes."""
+    bell = open_bell(project.store)
+    return bell if broker is None else Bells(bell, broker.bell())
+
+
+@contextmanager
+def broker_of(project: Project, catalog: Catalog) -> Iterator[Broker | None]:
+    """The project's broker, with a queue for each process; None where it has none.
+
+    One that does not answer now is no reason not to work: it is connected to when it does (D10).
+
+    Raises:
+        BadInput, Conflict: it can never be used.
+    """
+    broker = open_broker(project.broker)
+    if broker is None:
+        yield None
+        return
+    try:
+        try:
+            broker.declare(names_of(catalog))
+        except Unreachable as error:
+            logger("broker").warning(str(error), extra={"action": "broker"})
+        yield broker
+    finally:
+        broker.close()
+
+
+def broker_trouble(project: Project) -> str:
+    """Why the project's broker cannot be used just now, in a sentence; empty if it can, or none is.
+
+    Raises:
+        BadInput, Conflict: it can never be used.
+    """
+    broker = open_broker(project.broker)
+    if broker is None:
+        return ""
+    try:
+        broker.declare(())
+    except Unreachable as error:
+        return str(error)
+    finally:
+        broker.close()
+    return ""
+
+
+def names_of(catalog: Catalog) -> list[str]:
+    """All that units are made of."""
+    return [*catalog.processes, *catalog.freeruns]
 
 
 def reading_of(project: Project) -> Reading:
@@ -104,23 +158,29 @@ def programs_of(catalog: Catalog) -> dict[str, Program | None]:
 
 def run_scheduler(project: Project) -> int:
     """Be the scheduler until told to stop."""
-    store, bell = store_of(project, create=True), bell_of(project)
+    store = store_of(project, create=True)
     catalog = register(project, store)
-    hand_on(store, bell, catalog.programs.values())
-    announce(store, project.box)
-    scheduler = Scheduler(
-        Setting(
-            store=store,
-            bell=bell,
-            clock=SystemClock(),
-            catalog=catalog,
-            owner=new_owner(SCHEDULER, project.box),
-            sources=SourcesAside(measurer(catalog), lambda: bell.ring(SCHEDULER)),
+    with broker_of(project, catalog) as broker:
+        bell = bell_of(project, broker)
+        publisher = None if broker is None else broker.publisher()
+        hand_on(store, bell, catalog.programs.values())
+        announce(store, project.box)
+        scheduler = Scheduler(
+            Setting(
+                store=store,
+                bell=bell,
+                clock=SystemClock(),
+                catalog=catalog,
+                owner=new_owner(SCHEDULER, project.box),
+                sources=SourcesAside(measurer(catalog), lambda: bell.ring(SCHEDULER)),
+                publisher=publisher,
+            )
         )
-    )
-    stopping = stop_on_signals()
-    with seldom_collected():
-        scheduler.run(stopping)
+        stopping = stop_on_signals()
+        with seldom_collected():
+            scheduler.run(stopping)
+        if publisher is not None:
+            publisher.flush(FLUSH)
     store.close()
     logger("scheduler").info("stopped", extra={"action": "stopped"})
     return 0
@@ -141,24 +201,30 @@ def run_worker_program(project: Project, catalog: Catalog, program: Program) -> 
     """Be a worker program until told to stop."""
     from synergy.worker.shell import run_worker
 
-    store, bell, clock = store_of(project, create=True), bell_of(project), SystemClock()
-    hand_on(store, bell, catalog.programs.values())
-    announce(store, project.box)
+    store, clock = store_of(project, create=True), SystemClock()
     owner, log = new_owner(program.name, project.box), logger(program.name)
-    turn = alone(store, bell, clock, program.name, owner, log) if program.alone else nullcontext()
-    with turn:
-        return run_worker(
-            store,
-            bell,
-            clock,
-            worker_id=owner,
-            slots=program.slots,
-            project=project.folder,
-            log_dir=project.log_dir,
-            processes=catalog.workable(program, project.box),
-            grace=project.grace,
-            log=log,
-        )
+    with broker_of(project, catalog) as broker:
+        bell = bell_of(project, broker)
+        hand_on(store, bell, catalog.programs.values())
+        announce(store, project.box)
+        processes = catalog.workable(program, project.box)
+        brought = names_of(catalog) if processes is None else sorted(processes)
+        alone_here = program.alone
+        turn = alone(store, bell, clock, program.name, owner, log) if alone_here else nullcontext()
+        with turn:
+            return run_worker(
+                store,
+                bell,
+                clock,
+                worker_id=owner,
+                slots=program.slots,
+                project=project.folder,
+                log_dir=project.log_dir,
+                processes=processes,
+                grace=project.grace,
+                log=log,
+                consumer=None if broker is None else broker.consume(brought, PREFETCH),
+            )
 
 
 def run_program(project: Project, name: str) -> int:

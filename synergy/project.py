@@ -28,6 +28,8 @@ from synergy.errors import BadInput, Conflict
 DEFAULTS: Mapping[str, str] = {
     #: URL of the store; relative paths count from the project's folder.
     "STORE": "sqlite:///.synergy/synergy.db",
+    #: URL of the broker that brings units to the workers; `none`: they look into the store.
+    "BROKER": "none",
     #: Folder of the programs' logs, and below it of the attempts' logs.
     "LOG_DIR": ".synergy/logs",
     #: Folder of the pid files.
@@ -46,6 +48,8 @@ class Project:
     folder: Path
     #: Absolute URL.
     store: str
+    #: URL, or "none".
+    broker: str = "none"
     log_dir: Path
     run_dir: Path
     grace: timedelta
@@ -55,8 +59,8 @@ class Project:
     commands: Mapping[str, str] = field(default_factory=dict)
 
 
-def open_project(folder: Path, store: str | None = None) -> Project:
-    """Read the settings of the project in `folder`; `store` overrides its store.
+def open_project(folder: Path, store: str | None = None, broker: str | None = None) -> Project:
+    """Read the settings of the project in `folder`; `store` and `broker` override its own.
 
     Raises:
         BadInput: naming every setting that cannot be used.
@@ -84,6 +88,7 @@ def open_project(folder: Path, store: str | None = None) -> Project:
     return Project(
         folder=folder,
         store=absolute_url(store or values["STORE"], folder),
+        broker=broker or values["BROKER"],
         log_dir=folder / values["LOG_DIR"],
         run_dir=folder / values["RUN_DIR"],
         grace=timedelta(seconds=grace),

@@ -89,6 +89,7 @@ def parser_of(verb: str) -> argparse.ArgumentParser:
     importlib.import_module(f"synergy.cli.{module_name}").arguments(parser, verb)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--store", metavar="URL", help="another store than settings.py says")
+    parser.add_argument("--broker", metavar="URL", help="another broker than settings.py says")
     return parser
 
 
@@ -106,7 +107,7 @@ def help_text(own: Mapping[str, str]) -> str:
             "",
             *(f"  {name:{wide}}  {summary}" for name, summary in verbs),
             "",
-            "Every verb takes --json and --store URL, those of the project itself as they say.",
+            "Every verb takes --json, --store URL, --broker URL; those of the project as they say.",
             f"Exit codes: {codes}",
         ]
     )
@@ -136,9 +137,9 @@ def _verb_first(arguments: list[str]) -> list[str]:
     place = 0
     while place < len(arguments):
         word = arguments[place]
-        if word == "--json" or word.startswith("--store="):
+        if word == "--json" or word.startswith(("--store=", "--broker=")):
             place += 1
-        elif word == "--store":
+        elif word in ("--store", "--broker"):
             place += 2
         else:
             break
@@ -158,7 +159,8 @@ def _project(folder: Path, args: argparse.Namespace) -> Project:
             f"Go to a folder that has one, or make one: {command('init DIR')}"
         )
     named_folder: str | None = getattr(args, "dir", None)
-    return open_project(folder if named_folder is None else Path(named_folder), args.store)
+    place = folder if named_folder is None else Path(named_folder)
+    return open_project(place, args.store, args.broker)
 
 
 def _own_verbs(folder: Path) -> Mapping[str, str]:

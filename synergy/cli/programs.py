@@ -16,6 +16,7 @@ from synergy.app import (
     SCHEDULER,
     STOP_MARGIN,
     bell_of,
+    broker_trouble,
     programs_of,
     reconciled,
     run_program,
@@ -79,7 +80,8 @@ def checked(project: Project) -> Catalog:
     """The project's catalog, after a look whether programs could work at all.
 
     Raises:
-        SynergyError: the context is broken, or the store cannot be used; nothing was made.
+        SynergyError: the context is broken, or the store or broker cannot be used; nothing was
+            made.
     """
     catalog = check(project, load_context(project), SystemClock().now())
     if project.store.startswith("memory:"):
@@ -87,11 +89,26 @@ def checked(project: Project) -> Catalog:
             f"the store {project.store} lives within one program, and these are several; "
             "accepted are sqlite:///relative/path.db or sqlite:////absolute/path.db"
         )
+    if project.broker.startswith("memory:"):
+        raise BadInput(
+            f"the broker {project.broker} lives within one program, and these are several; "
+            "accepted are none or amqp://USER:PASSWORD@HOST:PORT/VHOST"
+        )
     with contextlib.suppress(NotFound):  # the scheduler makes it
         store = store_of(project)
         reconciled(project, store.read_catalog())
         store.close()
     return catalog
+
+
+def warn_of_broker(project: Project, output: Output) -> None:
+    """Say why the broker brings nothing, if so: programs start all the same and are slower.
+
+    Raises:
+        SynergyError: it never will, as the address is wrong or the server too old.
+    """
+    if trouble := broker_trouble(project):
+        output.note(f"{trouble}; until then the workers look into the store, which takes longer")
 
 
 def be(project: Project, name: str, work: Callable[[], int], logged: bool) -> int:
@@ -169,6 +186,7 @@ def _start(name: str, project: Project, output: Output) -> int:
         raise Conflict(
             f"{name} is bound to boxes {', '.join(bound.boxes)}, and this box is {project.box}"
         )
+    warn_of_broker(project, output)
     if holder_of(project, SUPERVISOR) is None:
         holder = launch(project, name, "start", name, "--console")
     else:

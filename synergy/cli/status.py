@@ -4,14 +4,17 @@ import argparse
 from collections import Counter
 from datetime import datetime
 
+from synergy.app import broker_trouble
 from synergy.cli.naming import reading_of
 from synergy.cli.output import Output, Styled, ago, clock, command, instant, who
 from synergy.cli.why import scheduler_absent
 from synergy.clock import SystemClock
 from synergy.core.states import JobState
+from synergy.errors import SynergyError
 from synergy.project import Project
 from synergy.reading import Reading
 from synergy.scheduler.loop import LEASE_NAME
+from synergy.urls import masked
 
 
 def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -22,6 +25,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     """Print it."""
     reading = reading_of(project)
     now = SystemClock().now()
+    broker = _broker(project)
     lease = reading.store.read_lease(LEASE_NAME)
     absent = scheduler_absent(reading, now)
     processes = [_process(reading, name) for name in reading.catalog.processes]
@@ -30,7 +34,8 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     if output.json:
         output.data(
             {
-                "store": project.store,
+                "store": masked(project.store),
+                "broker": broker,
                 "scheduler": {
                     "alive": not absent,
                     "leader": lease.owner if lease else None,
@@ -44,7 +49,11 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
             }
         )
         return 0
-    output.line(f"store      {project.store}")
+    output.line(f"store      {masked(project.store)}")
+    if broker is not None:
+        trouble = broker["trouble"]
+        state = Styled(trouble, "red") if trouble else f"{broker['url']} answers"
+        output.line("broker     ", state)
     leads = f"{who(lease.owner)} leads" if lease else ""
     output.line(
         "scheduler  ", Styled(f"{absent}; start one: {command('up')}", "red") if absent else leads
@@ -86,6 +95,17 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
         output.line()
         output.line(f"what failed, and holds what is built on it: {command('jobs --state failed')}")
     return 0
+
+
+def _broker(project: Project) -> dict[str, str] | None:
+    """Which one brings units, and why it does not, if so; None without one."""
+    if project.broker == "none":
+        return None
+    try:
+        trouble = broker_trouble(project)
+    except SynergyError as error:
+        trouble = str(error)
+    return {"url": masked(project.broker), "trouble": trouble}
 
 
 def _people(when: object) -> str:

@@ -4,7 +4,7 @@ import argparse
 
 from synergy.app import stop_on_signals, supervisor_of
 from synergy.cli.output import Output, command
-from synergy.cli.programs import checked, running_already
+from synergy.cli.programs import checked, running_already, warn_of_broker
 from synergy.programs import AlreadyRunning
 from synergy.project import Project
 from synergy.supervisor.children import holder_of, pid_file
@@ -22,6 +22,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
         raise running_already(project, SUPERVISOR, holder)
     catalog = checked(project)
     stopping = stop_on_signals()
+    warn_of_broker(project, output)
     try:
         with pid_file(project, SUPERVISOR):
             output.note(f"Ctrl-C stops all of them; look from another terminal: {command('jobs')}")

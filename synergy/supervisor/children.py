@@ -41,14 +41,17 @@ def holder_of(project: Project, name: str) -> Identity | None:
 
 def spawn(project: Project, *words: str, printed: Path) -> int:
     """Begin a command of the project's that outlives us, its log in the file; its process id."""
-    # As the settings are now: they may change between this moment and the program's start.
+    # As the settings are now: they may change between this moment and the program's start.  Not
+    # among the arguments, which everybody on the box can read: addresses may carry passwords.
     settings = {
+        "SYNERGY_STORE": project.store,
+        "SYNERGY_BROKER": project.broker,
         "SYNERGY_LOG_DIR": str(project.log_dir),
         "SYNERGY_RUN_DIR": str(project.run_dir),
         "SYNERGY_BOX": project.box,
     }
     return start_detached(
-        [sys.executable, "-m", "synergy.cli", *words, "--logged", "--store", project.store],
+        [sys.executable, "-m", "synergy.cli", *words, "--logged"],
         printed,
         cwd=project.folder,
         env={**os.environ, **settings},

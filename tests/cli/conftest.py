@@ -82,6 +82,10 @@ class Project:
                 continue
         return found
 
+    def titles(self) -> list[str]:
+        """What everybody can read of the processes that work in this folder."""
+        return [" ".join(psutil.Process(pid).cmdline()) for pid in self.processes()]
+
     def stop_all(self) -> None:
         for name in self.pids():
             self.run("stop", name)

@@ -1,6 +1,7 @@
 """The doorbells wake whoever listens, and never do harm."""
 
 import os
+import select
 import socket
 import stat
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from synergy.bells import Bells
 from synergy.ports import Bell
 from synergy.stores import open_bell
 from synergy.stores.bell import MemoryBell, SocketBell, place_beside
@@ -28,9 +30,14 @@ def place(tmp_path: Path) -> Iterator[Path]:
         place.rmdir()
 
 
-@pytest.fixture(params=["memory", "socket"])
+@pytest.fixture(params=["memory", "socket", "several"])
 def bell(request: pytest.FixtureRequest, place: Path) -> Bell:
-    return MemoryBell() if request.param == "memory" else SocketBell(place)
+    match request.param:
+        case "memory":
+            return MemoryBell()
+        case "socket":
+            return SocketBell(place)
+    return Bells(SocketBell(place), MemoryBell())
 
 
 def test_a_ring_wakes_a_listener(bell: Bell) -> None:
@@ -171,3 +178,29 @@ def test_a_store_is_known_by_its_real_path(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     names = [tmp_path / "s.db", tmp_path / "link" / "s.db", Path("s.db")]
     assert len({place_beside(name) for name in names}) == 1
+
+
+# several as one
+
+
+def test_one_of_several_bells_is_enough(place: Path) -> None:
+    box, far = SocketBell(place), MemoryBell()
+    ear = Bells(box, far).listen("worker")
+    for bell in (box, far):
+        bell.ring("worker")
+        assert select.select([ear], [], [], 5)[0]
+        assert ear.wait(0)
+        assert not ear.wait(0)
+        bell.ring("worker")
+        ear.drain()
+        assert not select.select([ear], [], [], 0)[0]
+    ear.close()
+
+
+def test_several_bells_reach_who_listens_to_one_of_them(place: Path) -> None:
+    box, far = SocketBell(place), MemoryBell()
+    ears = [bell.listen("scheduler") for bell in (box, far)]
+    Bells(box, far).ring("scheduler")
+    assert [ear.wait(0) for ear in ears] == [True, True]
+    for ear in ears:
+        ear.close()
