@@ -25,12 +25,7 @@ def open_broker(url: str) -> Broker | None:
     if url == "memory://":
         return MemoryBroker(url)
     if url.startswith(("amqp://", "amqps://")):
-        try:
-            from synergy.brokers.rabbitmq import RabbitBroker
-        except ModuleNotFoundError as error:
-            raise BadInput(
-                f"{masked(url)!r} needs the package {error.name}; "
-                "install it with: pip install 'synergy-scheduler[rabbitmq]'"
-            ) from error
+        from synergy.brokers.rabbitmq import RabbitBroker  # pika takes its time to import
+
         return RabbitBroker(url)
     raise BadInput(f"{masked(url)!r} is not the address of a broker; accepted are {ACCEPTED}")

@@ -301,7 +301,7 @@ class RabbitConsumer:
 
 def _marked(properties: BasicProperties, queue: str, misfit: Misfit) -> BasicProperties:
     """The envelope of a message that is put aside: its own kind, why, and where it came from."""
-    return BasicProperties(  # type: ignore[no-untyped-call]
+    return BasicProperties(
         content_type=properties.content_type,
         type=properties.type,
         delivery_mode=_PERSISTENT,

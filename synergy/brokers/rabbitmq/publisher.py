@@ -31,7 +31,7 @@ WINDOW: Final = 2_000
 _HOME_AFTER: Final = 0.5
 
 _PERSISTENT: Final = 2
-_ENVELOPE: Final = BasicProperties(  # type: ignore[no-untyped-call]
+_ENVELOPE: Final = BasicProperties(
     content_type="application/json", delivery_mode=_PERSISTENT, type=TYPE
 )
 
