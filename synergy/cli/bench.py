@@ -12,6 +12,7 @@ from synergy.project import Project
 MEASURES: Mapping[str, tuple[str, str]] = {
     "core": ("synergy.bench.core", "the engine alone: speed, memory, start; a peer beside it"),
     "units": ("synergy.bench.units", "units end to end, real programs on SQLite; a peer beside it"),
+    "broker": ("synergy.bench.broker", "a broker alone: publish, consume, one hop"),
 }
 
 
