@@ -72,8 +72,11 @@ class Identity:
     boot: str = ""
 
 
-def identity_of(pid: int) -> Identity | None:
-    """Who has this process id now; None when nobody lives there (a zombie does not)."""
+def identity_of(pid: int, *, zombies: bool = False) -> Identity | None:
+    """Who has this process id now; None when nobody lives there.
+
+    A zombie does not live; with `zombies` it is told who it was, for those who collect it.
+    """
     if not sys.platform.startswith("linux"):
         return _identity_by_psutil(pid)
     try:
@@ -82,7 +85,7 @@ def identity_of(pid: int) -> Identity | None:
         return None
     # The name, in parentheses, may hold anything; from the state on, the fields are plain.
     fields = stat.rpartition(b")")[2].split()
-    if fields[0] in (b"Z", b"X"):
+    if fields[0] in (b"Z", b"X") and not zombies:
         return None
     return Identity(pid, int(fields[19]) / os.sysconf("SC_CLK_TCK"), _boot())
 

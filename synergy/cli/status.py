@@ -5,12 +5,15 @@ from collections import Counter
 from datetime import datetime
 
 from synergy.app import broker_trouble
+from synergy.cli.boxes import all_bound_in_vain, is_silent, standing_by
 from synergy.cli.naming import reading_of
 from synergy.cli.output import Output, Styled, ago, clock, command, instant, who
 from synergy.cli.why import scheduler_absent
 from synergy.clock import SystemClock
+from synergy.core.model import BoxRecord
 from synergy.core.states import JobState
 from synergy.errors import SynergyError
+from synergy.owners import owner_of
 from synergy.project import Project
 from synergy.reading import Reading
 from synergy.scheduler.loop import LEASE_NAME
@@ -28,6 +31,16 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     broker = _broker(project)
     lease = reading.store.read_lease(LEASE_NAME)
     absent = scheduler_absent(reading, now)
+    boxes = reading.store.read_boxes()
+    others = standing_by(boxes, lease, now)
+    leader = owner_of(lease.owner) if lease is not None else None
+    in_vain = all_bound_in_vain(reading.catalog, boxes, now)
+    looping = [
+        f"{program.name} of {record.box} is in a crash loop: {program.reason}"
+        for record in boxes
+        for program in record.programs
+        if program.state == "crash_loop"
+    ]
     processes = [_process(reading, name) for name in reading.catalog.processes]
     freeruns = [_freerun(reading, name) for name in reading.catalog.freeruns]
     units = Counter(unit.state.value for unit in reading.units.values() if not unit.state.terminal)
@@ -39,9 +52,25 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
                 "scheduler": {
                     "alive": not absent,
                     "leader": lease.owner if lease else None,
+                    "box": leader.box if leader else None,
+                    "pid": leader.process.pid if leader else None,
+                    "since": instant(lease.since) if lease else None,
                     "epoch": lease.epoch if lease else None,
                     "until": instant(lease.until) if lease else None,
+                    "standby": [{"box": box, "pid": pid} for box, pid in others.items()],
                 },
+                "boxes": [
+                    {
+                        "box": record.box,
+                        "supervised": record.supervisor is not None,
+                        "silent": is_silent(record, now),
+                    }
+                    for record in boxes
+                ],
+                "problems": [
+                    *looping,
+                    *(f"{name} is {text}" for name, text in in_vain.items()),
+                ],
                 "processes": processes,
                 "freeruns": freeruns,
                 "units": dict(units),
@@ -54,10 +83,23 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
         trouble = broker["trouble"]
         state = Styled(trouble, "red") if trouble else f"{broker['url']} answers"
         output.line("broker     ", state)
-    leads = f"{who(lease.owner)} leads" if lease else ""
+    leads = ""
+    if lease is not None:
+        since = f" since {clock(lease.since)} UTC" if lease.since <= now else ""
+        leads = f"{who(lease.owner)} leads{since}"
+    by = ", ".join(f"{box} (process {pid})" for box, pid in others.items())
     output.line(
-        "scheduler  ", Styled(f"{absent}; start one: {command('up')}", "red") if absent else leads
+        "scheduler  ",
+        Styled(f"{absent}; start one: {command('up')}", "red") if absent else leads,
+        f"; standing by: {by}" if by else "",
     )
+    if any(record.supervisor is not None for record in boxes):
+        told = (_box(record, now) for record in boxes)
+        output.line("boxes      ", *(part for pair in told for part in (pair, "  ")))
+    for problem in looping:
+        output.line("! ", Styled(problem, "red"))
+    for name, text in in_vain.items():
+        output.line("! ", Styled(f"{name} is {text}", "red"))
     at_work = ", ".join(f"{number} {state}" for state, number in sorted(units.items()))
     output.line(f"units      {at_work or 'none is out'}")
     if reading.loaded.requests:
@@ -106,6 +148,15 @@ def _broker(project: Project) -> dict[str, str] | None:
     except SynergyError as error:
         trouble = str(error)
     return {"url": masked(project.broker), "trouble": trouble}
+
+
+def _box(record: BoxRecord, now: datetime) -> Styled:
+    """A box in one word."""
+    if record.supervisor is None:
+        return Styled(f"· {record.box}", "dim")
+    if is_silent(record, now):
+        return Styled(f"✕ {record.box} (silent, heard {ago(record.seen_at, now)})", "red")
+    return Styled(f"▶ {record.box}", "cyan")
 
 
 def _people(when: object) -> str:

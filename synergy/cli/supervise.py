@@ -3,9 +3,11 @@
 import argparse
 import contextlib
 import logging
+from datetime import datetime
 
 from synergy.app import STOP_MARGIN, stop_on_signals, store_of, supervisor_of
-from synergy.cli.output import Output, Styled, ago, command, duration, instant
+from synergy.cli.boxes import is_silent, standing_of
+from synergy.cli.output import Output, Styled, command, instant
 from synergy.cli.programs import (
     PROGRAM_HEADINGS,
     be,
@@ -22,7 +24,7 @@ from synergy.logs import logger
 from synergy.programs import stop
 from synergy.project import Project, check, load_context
 from synergy.supervisor.children import holder_of, log_file, pid_file
-from synergy.supervisor.loop import SILENT, SUPERVISOR
+from synergy.supervisor.loop import SUPERVISOR
 
 #: What of a supervisor's doings is a warning.
 _WARNINGS = frozenset({"ended", "crash_loop", "unreachable"})
@@ -116,13 +118,13 @@ def _query(project: Project, output: Output) -> int:
     else:
         boxes = store.read_boxes()
         store.close()
-    here = holder_of(project, SUPERVISOR)
+    here, now = holder_of(project, SUPERVISOR), SystemClock().now()
     if output.json:
-        output.data([_as_json(record) for record in boxes])
+        output.data([_as_json(record, now) for record in boxes])
     elif not boxes:
         output.line("no box was ever seen; start one: " + command("super --start"))
     for record in boxes if not output.json else ():
-        output.line(f"{record.box}  ", standing_of(record))
+        output.line(f"{record.box}  ", standing_of(record, now))
         if record.trouble:
             output.line("! ", Styled(record.trouble, "red"))
         if record.programs:
@@ -134,29 +136,11 @@ def _query(project: Project, output: Output) -> int:
     return 0 if here is not None else NotFound.exit_code
 
 
-def standing_of(record: BoxRecord) -> Styled:
-    """Whether the box has a supervisor, and whether that was heard of lately."""
-    now = SystemClock().now()
-    if record.supervisor is None:
-        told = f"no supervisor, seen {ago(record.seen_at, now)}"
-        return Styled(f"· {told}", "dim")
-    if is_silent(record):
-        return Styled(f"✕ its supervisor is silent, last heard {ago(record.seen_at, now)}", "red")
-    took = duration((now - record.since).total_seconds()) if record.since is not None else "?"
-    return Styled(f"▶ supervised for {took}", "cyan")
-
-
-def is_silent(record: BoxRecord) -> bool:
-    """Whether its supervisor should have been heard of."""
-    silence = (SystemClock().now() - record.seen_at).total_seconds()
-    return record.supervisor is not None and silence > SILENT
-
-
-def _as_json(record: BoxRecord) -> dict[str, object]:
+def _as_json(record: BoxRecord, now: datetime) -> dict[str, object]:
     return {
         "box": record.box,
         "supervised": record.supervisor is not None,
-        "alive": record.supervisor is not None and not is_silent(record),
+        "alive": record.supervisor is not None and not is_silent(record, now),
         "since": instant(record.since) if record.since is not None else None,
         "seen_at": instant(record.seen_at),
         "trouble": record.trouble,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from synergy.cli.boxes import bound_in_vain
 from synergy.cli.naming import interval_named, process_named, reading_of
 from synergy.cli.output import Output, ago, clock, command, instant, who
 from synergy.clock import SystemClock
@@ -160,6 +161,13 @@ def _link(reading: Reading, process: str, interval: Interval, now: datetime) -> 
     unit = reading.unit_of(job)
     if unit is not None:
         text, following, at = _at_work(unit, now)
+        bound = reading.catalog.boxes_of(process)
+        if bound and unit.state is UnitState.REQUESTED and at is None:
+            in_vain = bound_in_vain(bound, reading.store.read_boxes(), now)
+            text += f"; it is {in_vain or 'bound to boxes ' + ', '.join(bound)}"
+            following = "a worker on one of these boxes takes it"
+            weight = _STUCK if in_vain else _AT_WORK
+            return Link(process, interval, state.value, text, following, weight=weight)
         return Link(process, interval, state.value, text, following, at)
     due = reading.catalog.processes[process].due(interval)
     verdict = judge(reading.timetable, job, now, final=due <= now, limit=COUNTED)

@@ -247,7 +247,7 @@ class Supervisor:
         except (OSError, SynergyError) as error:
             self._failed(child, f"{child.name} could not be started: {error}")
             return
-        identity = identity_of(pid)
+        identity = identity_of(pid, zombies=True)
         if identity is None:
             self._failed(child, f"{child.name} (process {pid}) ended at once")
             return

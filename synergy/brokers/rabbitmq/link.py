@@ -133,7 +133,8 @@ class Link:
             aside.close()
 
         def closed(_: Channel, reason: BaseException) -> None:
-            if connection is None or connection is not self._connection or not connection.is_open:
+            current = self._connection
+            if current is None or current is not connection or not current.is_open:
                 return
             if isinstance(reason, ChannelClosedByBroker) and reason.reply_code not in TAKEN_AS_MADE:
                 self.fault(reason)
