@@ -8,22 +8,18 @@ all other figures are wall clock.
 
 import argparse
 import json
-import os
-import platform
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
 import tracemalloc
-import venv
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from synergy import Context, __version__, daily, hourly, monthly, tree, yearly
+from synergy import Context, daily, hourly, monthly, tree, yearly
+from synergy.bench.frame import Figure, median, options, peer_python, positive, report
 from synergy.core import machines
 from synergy.core.building import build
 from synergy.core.catalog import Catalog
@@ -35,7 +31,6 @@ from synergy.core.model import Job, JobWrite, LedgerRecord, Standing, Unit, Unit
 from synergy.core.recovery import LEASE
 from synergy.core.states import JobState, UnitInput, next_unit_state
 from synergy.core.timetable import Ledger
-from synergy.errors import SynergyError
 from synergy.garbage import seldom_collected
 from synergy.reading import read_loaded
 from synergy.stores import open_store
@@ -94,46 +89,15 @@ SMALL = Size(
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    parser.add_argument("--runs", type=_runs, default=3, metavar="N", help="medians of N runs; 3")
-    parser.add_argument("--small", action="store_true", help="tiny sizes, to see that it works")
     parser.add_argument(
-        "--only", choices=[*FIGURES], metavar="FIGURE", help=f"only one of {', '.join(FIGURES)}"
+        "--runs", type=positive, default=3, metavar="N", help="medians of N runs; 3"
     )
-    parser.add_argument(
-        "--no-peers", action="store_true", help="leave out the others, and installing them"
-    )
-    parser.add_argument(
-        "--peers",
-        metavar="DIR",
-        type=Path,
-        default=Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "synergy-bench",
-        help="where the others are installed; in the user's cache",
-    )
+    options(parser, FIGURES)
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for."""
-    names = [args.only] if args.only else [*FIGURES]
-    return {
-        "bench": "core",
-        "versions": {"synergy": __version__, "python": platform.python_version()},
-        "machine": machine(),
-        "runs": args.runs,
-        "figures": {
-            name: {"what": " ".join((FIGURES[name].__doc__ or "").split()), **FIGURES[name](args)}
-            for name in names
-            if not (name == "peers" and args.no_peers)
-        },
-    }
-
-
-def machine() -> dict[str, Any]:
-    """What it was measured on."""
-    return {
-        "system": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cpus": os.cpu_count(),
-    }
+    return report("core", args, FIGURES, runs=args.runs)
 
 
 # the figures
@@ -150,7 +114,7 @@ def engine(args: argparse.Namespace) -> dict[str, Any]:
             plays = [Play(catalog, NOTHING, now) for _ in range(args.runs)]
         found[shape] = {
             "finished": plays[0].finished,
-            "per_second": round(_median(play.finished / play.seconds for play in plays)),
+            "per_second": round(median(play.finished / play.seconds for play in plays)),
         }
     return found
 
@@ -182,7 +146,7 @@ def start(args: argparse.Namespace) -> dict[str, Any]:
             found[mixture] = {
                 "finished": history.finished,
                 "unfinished": history.unfinished,
-                "seconds": round(_median(history.start() for _ in range(args.runs)), 3),
+                "seconds": round(median(history.start() for _ in range(args.runs)), 3),
             }
     return found
 
@@ -202,7 +166,7 @@ def flatness(args: argparse.Namespace) -> dict[str, Any]:
             with seldom_collected():
                 plays = [Play(catalog, loaded, now) for _ in range(args.runs)]
             costs[str(years)] = round(
-                _median(play.seconds / play.finished for play in plays) * 1e6, 1
+                median(play.seconds / play.finished for play in plays) * 1e6, 1
             )
         found[mixture] = {"microseconds_by_years": costs}
     return found
@@ -227,15 +191,15 @@ def peers(args: argparse.Namespace) -> dict[str, Any]:
         done = [_luigi(python, span) for _ in range(runs)]
         found[name] = {
             "tasks": done[0]["tasks"],
-            "seconds": round(_median(one["seconds"] for one in done), 3),
-            "per_second": round(_median(one["tasks"] / one["seconds"] for one in done)),
+            "seconds": round(median(one["seconds"] for one in done), 3),
+            "per_second": round(median(one["tasks"] / one["seconds"] for one in done)),
             "runs": runs,
         }
     return {"luigi": {"version": LUIGI.partition("==")[2], **found}}
 
 
 #: Name → what is measured; its docstring is told with the figures.
-FIGURES: Mapping[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+FIGURES: Mapping[str, Figure] = {
     "engine": engine,
     "memory": memory,
     "start": start,
@@ -347,19 +311,8 @@ class History:
         return taken
 
 
-def _runs(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("at least one run is needed")
-    return number
-
-
 def _size(args: argparse.Namespace) -> Size:
     return SMALL if args.small else FULL
-
-
-def _median(numbers: Iterable[float]) -> float:
-    return statistics.median(numbers)
 
 
 def _levels(name: str, start: datetime, until: datetime | None) -> Any:
@@ -426,29 +379,11 @@ def _ours(begin: datetime, until: datetime, runs: int) -> dict[str, Any]:
         began = time.perf_counter()
         units = Stage(context, at=until + timedelta(days=366)).work()
         seconds.append(time.perf_counter() - began)
-    taken = _median(seconds)
+    taken = median(seconds)
     return {"units": units, "seconds": round(taken, 3), "per_second": round(units / taken)}
 
 
 # the peer
-
-
-def peer_python(folder: Path, requirement: str) -> Path:
-    """The interpreter of a virtual environment that has the peer; made where there is none."""
-    home = folder / f"{requirement}-python{platform.python_version()}"
-    python = home / "bin" / "python"
-    if not (home / "ready").exists():
-        print(f"installing {requirement} in {home} …", file=sys.stderr, flush=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--no-input", requirement]
-        try:
-            venv.create(home, with_pip=True, clear=True)
-            subprocess.run(pip, check=True, stdout=sys.stderr)
-        except (OSError, subprocess.CalledProcessError) as error:
-            raise SynergyError(
-                f"{requirement} cannot be installed in {home}: {error}; --no-peers leaves it out"
-            ) from error
-        (home / "ready").touch()
-    return python
 
 
 def _luigi(python: Path, span: timedelta) -> dict[str, float]:

@@ -20,22 +20,19 @@ import contextlib
 import cProfile
 import json
 import os
-import platform
 import pstats
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from synergy import __version__
 from synergy.app import DEFAULT_WORKER, bell_of, run_scheduler, store_of
-from synergy.bench.core import machine, peer_python
+from synergy.bench.frame import Figure, options, peer_python, report, spread
 from synergy.clock import SystemClock
 from synergy.core.model import Request, Unit
 from synergy.errors import SynergyError
@@ -95,37 +92,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--hours", type=int, default=30_000, metavar="N", help="hours to catch up; 30000"
     )
     parser.add_argument("--slots", type=int, default=1, metavar="N", help="of the worker; 1")
-    parser.add_argument("--small", action="store_true", help="tiny sizes, to see that it works")
-    parser.add_argument(
-        "--only", choices=[*FIGURES], metavar="FIGURE", help=f"only one of {', '.join(FIGURES)}"
-    )
     parser.add_argument(
         "--profile", action="store_true", help="tell where both programs spend their time"
     )
-    parser.add_argument(
-        "--no-peers", action="store_true", help="leave out the others, and installing them"
-    )
-    parser.add_argument(
-        "--peers",
-        metavar="DIR",
-        type=Path,
-        default=Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "synergy-bench",
-        help="where the others are installed; in the user's cache",
-    )
+    options(parser, FIGURES)
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """All figures, or the one that is asked for."""
-    return {
-        "bench": "units",
-        "versions": {"synergy": __version__, "python": platform.python_version()},
-        "machine": machine(),
-        "figures": {
-            name: figure(args)
-            for name, figure in FIGURES.items()
-            if args.only in (None, name) and not (name == "peers" and args.no_peers)
-        },
-    }
+    return report("units", args, FIGURES)
 
 
 def batched(args: argparse.Namespace) -> dict[str, Any]:
@@ -172,7 +147,7 @@ def parent(args: argparse.Namespace) -> dict[str, Any]:
                 first, last = (float(line.split()[0]) for line in times.read_text().splitlines())
                 started.append(last - first)
                 time.sleep(0.02)  # it is idle again
-    return {"runs": runs, "claimed_ms": _spread(claimed), "started_ms": _spread(started)}
+    return {"runs": runs, "claimed_ms": spread(claimed), "started_ms": spread(started)}
 
 
 def peers(args: argparse.Namespace) -> dict[str, Any]:
@@ -191,7 +166,12 @@ def peers(args: argparse.Namespace) -> dict[str, Any]:
     return {"huey": {"version": HUEY.partition("==")[2], **json.loads(done.stdout)}}
 
 
-FIGURES = {"batched": batched, "serial": serial, "parent": parent, "peers": peers}
+FIGURES: Mapping[str, Figure] = {
+    "batched": batched,
+    "serial": serial,
+    "parent": parent,
+    "peers": peers,
+}
 
 
 def _catch_up(args: argparse.Namespace, hours: int, worker: str, slots: int) -> dict[str, Any]:
@@ -318,14 +298,6 @@ def _unit_when_over(store: Store, key: str) -> Unit:
         if time.monotonic() > give_up:
             raise SynergyError(f"{key} did not end within {PATIENCE:g} s")
         time.sleep(0.02)
-
-
-def _spread(seconds: list[float]) -> dict[str, float]:
-    ordered = sorted(seconds)
-    return {
-        "p50": round(statistics.median(ordered) * 1000, 3),
-        "p99": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] * 1000, 3),
-    }
 
 
 def _slowest(path: Path) -> list[dict[str, Any]]:
