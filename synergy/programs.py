@@ -674,3 +674,32 @@ def _process(identity: Identity) -> psutil.Process | None:
     except psutil.NoSuchProcess:
         return None
     return process if alive(identity) else None
+
+
+# ---- what a process costs
+
+
+def listener_on(port: int) -> Identity | None:
+    """Who listens at this TCP port of this box; None when nobody does, or we may not know."""
+    try:
+        found = psutil.net_connections("tcp")
+    except psutil.AccessDenied:
+        return None
+    pids = {
+        one.pid
+        for one in found
+        if one.status == psutil.CONN_LISTEN and one.laddr.port == port and one.pid is not None
+    }
+    return identity_of(pids.pop()) if len(pids) == 1 else None
+
+
+def processor_seconds(identity: Identity) -> float | None:
+    """Seconds of processor time that a process has used so far; None when it is gone."""
+    process = _process(identity)
+    if process is None:
+        return None
+    try:
+        times = process.cpu_times()
+    except psutil.Error:
+        return None
+    return float(times.user + times.system)
