@@ -197,8 +197,13 @@ def measurer(catalog: Catalog) -> Measure:
     return measure
 
 
-def run_worker_program(project: Project, catalog: Catalog, program: Program) -> int:
-    """Be a worker program until told to stop."""
+def run_worker_program(
+    project: Project, catalog: Catalog, program: Program, *, ahead: bool = True
+) -> int:
+    """Be a worker program until told to stop.
+
+    Without `ahead` no unit is claimed before it can be started.
+    """
     from synergy.worker.shell import run_worker
 
     store, clock = store_of(project, create=True), SystemClock()
@@ -209,9 +214,9 @@ def run_worker_program(project: Project, catalog: Catalog, program: Program) -> 
         announce(store, project.box)
         processes = catalog.workable(program, project.box)
         brought = names_of(catalog) if processes is None else sorted(processes)
-        alone_here = program.alone
-        turn = alone(store, bell, clock, program.name, owner, log) if alone_here else nullcontext()
-        with turn:
+        with (
+            alone(store, bell, clock, program.name, owner, log) if program.alone else nullcontext()
+        ):
             return run_worker(
                 store,
                 bell,
@@ -223,19 +228,20 @@ def run_worker_program(project: Project, catalog: Catalog, program: Program) -> 
                 processes=processes,
                 grace=project.grace,
                 log=log,
+                ahead=ahead,
                 consumer=None if broker is None else broker.consume(brought, PREFETCH),
             )
 
 
-def run_program(project: Project, name: str) -> int:
-    """Be the program of that name."""
+def run_program(project: Project, name: str, *, ahead: bool = True) -> int:
+    """Be the program of that name; a worker without `ahead` claims no unit before it can start."""
     if name == SCHEDULER:
         return run_scheduler(project)
     catalog = check(project, load_context(project), SystemClock().now())
     program = programs_of(catalog).get(name)
     if program is None:
         raise NotFound(f"no program {name!r}; known are {', '.join(programs_of(catalog))}")
-    return run_worker_program(project, catalog, program)
+    return run_worker_program(project, catalog, program, ahead=ahead)
 
 
 def announce(store: Store, box: str) -> None:
