@@ -19,7 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from synergy import Context, daily, hourly, monthly, tree, yearly
-from synergy.bench.frame import Figure, median, options, peer_python, positive, report
+from synergy.bench.frame import (
+    Figure,
+    head,
+    measured,
+    median,
+    options,
+    peer_python,
+    peers_option,
+    positive,
+)
 from synergy.core import machines
 from synergy.core.building import build
 from synergy.core.catalog import Catalog
@@ -93,11 +102,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--runs", type=positive, default=3, metavar="N", help="medians of N runs; 3"
     )
     options(parser, FIGURES)
+    parser.add_argument(
+        "--no-peers", action="store_true", help="leave out the others, and installing them"
+    )
+    peers_option(parser)
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Everything that was asked for."""
-    return report("core", args, FIGURES, runs=args.runs)
+    figures = {name: figure for name, figure in FIGURES.items() if name != "peers"}
+    asked = figures if args.no_peers else FIGURES
+    return {**head("core"), "runs": args.runs, "figures": measured(args, asked)}
 
 
 # the figures
@@ -183,7 +198,7 @@ def year(args: argparse.Namespace) -> dict[str, Any]:
 def peers(args: argparse.Namespace) -> dict[str, Any]:
     """The same spans by Luigi: its local scheduler in this machine's memory, one worker in the
     process, tasks that do nothing and whose completeness is looked up in a set."""
-    python = peer_python(args.peers, LUIGI)
+    python = peer_python(args.peers, LUIGI, otherwise="--no-peers leaves it out")
     found: dict[str, Any] = {}
     for name, span in _size(args).shapes.items():
         # One that takes minutes is measured once: it does not spread enough to mind.

@@ -20,20 +20,18 @@ from synergy.errors import SynergyError
 
 #: Measures one thing by the options of its verb; what it found, ready for JSON.
 Figure = Callable[[argparse.Namespace], dict[str, Any]]
-#: The figure that installs and measures others; ``--no-peers`` leaves it out.
-PEERS = "peers"
 
 
-def options(parser: argparse.ArgumentParser, figures: Mapping[str, Figure]) -> None:
-    """The options of every measurement."""
+def options(parser: argparse.ArgumentParser, figures: Iterable[str]) -> None:
+    """The options of every measurement; `figures` are the names of what it can tell."""
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see that it works")
     parser.add_argument(
         "--only", choices=[*figures], metavar="FIGURE", help=f"only one of {', '.join(figures)}"
     )
-    if PEERS in figures:
-        parser.add_argument(
-            "--no-peers", action="store_true", help="leave out the others, and installing them"
-        )
+
+
+def peers_option(parser: argparse.ArgumentParser) -> None:
+    """The option of measurements that install others."""
     parser.add_argument(
         "--peers",
         metavar="DIR",
@@ -51,20 +49,21 @@ def positive(text: str) -> int:
     return number
 
 
-def report(
-    bench: str, args: argparse.Namespace, figures: Mapping[str, Figure], **more: Any
-) -> dict[str, Any]:
-    """Measure what was asked for, and tell it with what it was measured on; `more` as it is."""
+def head(bench: str) -> dict[str, Any]:
+    """How a report begins: what was measured, and on what."""
     return {
         "bench": bench,
         "versions": {"synergy": __version__, "python": platform.python_version()},
         "machine": machine(),
-        **more,
-        "figures": {
-            name: {"what": " ".join((figure.__doc__ or "").split()), **figure(args)}
-            for name, figure in figures.items()
-            if args.only in (None, name) and not (name == PEERS and args.no_peers)
-        },
+    }
+
+
+def measured(args: argparse.Namespace, figures: Mapping[str, Figure]) -> dict[str, Any]:
+    """The figures that are asked for, each with what it is."""
+    return {
+        name: {"what": " ".join((figure.__doc__ or "").split()), **figure(args)}
+        for name, figure in figures.items()
+        if args.only in (None, name)
     }
 
 
@@ -91,8 +90,10 @@ def spread(seconds: Iterable[float]) -> dict[str, float]:
     }
 
 
-def peer_python(folder: Path, *requirements: str) -> Path:
+def peer_python(folder: Path, *requirements: str, otherwise: str) -> Path:
     """The interpreter of a virtual environment that has these; made where there is none.
+
+    `otherwise` tells what to do where they cannot be installed.
 
     Raises:
         SynergyError: they cannot be installed.
@@ -108,7 +109,7 @@ def peer_python(folder: Path, *requirements: str) -> Path:
             subprocess.run(pip, check=True, stdout=sys.stderr)
         except (OSError, subprocess.CalledProcessError) as error:
             raise SynergyError(
-                f"{wanted} cannot be installed in {home}: {error}; --no-peers leaves it out"
+                f"{wanted} cannot be installed in {home}: {error}; {otherwise}"
             ) from error
         (home / "ready").touch()
     return python

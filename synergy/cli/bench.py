@@ -11,8 +11,9 @@ from synergy.project import Project
 #: ``measure(args)``, which returns the object.
 MEASURES: Mapping[str, tuple[str, str]] = {
     "core": ("synergy.bench.core", "the engine alone: speed, memory, start; a peer beside it"),
-    "units": ("synergy.bench.units", "units end to end, real programs on SQLite; a peer beside it"),
+    "units": ("synergy.bench.units", "units end to end by real programs, on the servers named"),
     "broker": ("synergy.bench.broker", "a broker alone: publish, consume, one hop"),
+    "peers": ("synergy.bench.peers", "the same beside other queues of tasks, in turns"),
 }
 
 
@@ -26,7 +27,8 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
         part.add_argument(
             "--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
         )
-        part.add_argument("--store", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        for server in ("--store", "--broker"):
+            part.add_argument(server, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace, project: Project, output: Output) -> int:
