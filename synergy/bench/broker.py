@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from synergy.bench.core import machine
+from synergy.bench.frame import head
 from synergy.brokers import open_broker
 from synergy.core.intervals import Interval
 from synergy.core.model import Task, Unit
@@ -64,8 +64,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     finally:
         broker.close()
     return {
-        "bench": "broker",
-        "machine": machine(),
+        **head("broker"),
         "broker": broker.url,
         "n": args.n,
         "publish": published,

@@ -12,4 +12,4 @@ def drop_database(url: str) -> None:
     from synergy.stores.mongodb_server import Server  # the driver takes a while to load
 
     with closing(Server(url)) as server:
-        server.command("dropDatabase")
+        server.command({"dropDatabase": 1})
