@@ -40,7 +40,7 @@ _PATIENCE = 120.0
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What can be chosen."""
-    parser.add_argument("--broker", required=True, metavar="URL", help="amqp://… of the broker")
+    parser.add_argument("url", metavar="URL", help="amqp://… of the broker")
     parser.add_argument("--n", type=int, default=20_000, help="units (20000)")
     parser.add_argument("--hops", type=int, default=500, help="units of the hop (500)")
 
@@ -49,7 +49,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Measure it all."""
     if args.n < 1 or args.hops < 1:
         raise BadInput("--n and --hops are at least 1")
-    url = _named(args.broker)
+    url = _named(args.url)
     broker = _opened(url)
     try:
         broker.declare([PROCESS])

@@ -54,9 +54,9 @@ class RabbitRig:
         query = f"prefix={self.address.prefix}{self._options}"
         return urlunsplit(self._parts._replace(netloc=place, query=query))
 
-    def open(self) -> Broker:
-        """One more handle."""
-        broker = open_broker(self.url)
+    def open(self, options: str = "") -> Broker:
+        """One more handle, with more options behind the URL."""
+        broker = open_broker(self.url + options)
         assert broker is not None
         self._opened.append(broker)
         return broker

@@ -11,12 +11,22 @@ from pathlib import Path
 import pytest
 
 from synergy.brokers import open_broker
+from synergy.brokers.message import DEAD
 from synergy.errors import Unreachable
 from synergy.ports import Broker
-from synergy.testing.broker_contract import SOON, gather, keys, some_units, until
+from synergy.testing.broker_contract import (
+    SOON,
+    gather,
+    keys,
+    letters_of,
+    rung,
+    some_units,
+    until,
+)
 from synergy.testing.contracts import a_unit
 from tests import servers
 from tests.brokers.node import CONSUMER_TIMEOUT, HOST, Node, make_certificates
+from tests.brokers.rig import RabbitRig
 
 pytestmark = pytest.mark.slow
 
@@ -167,11 +177,32 @@ def test_a_user_who_may_not_declare_uses_what_is_there(
     modest.close()
 
 
+def test_a_user_with_the_documented_permissions_can_do_everything(
+    node: Node, url: str, prefix: str
+) -> None:
+    ours = f"{prefix}\\..*|amq\\.gen-.*"
+    node.control("add_user", prefix, "word")
+    node.control(
+        "set_permissions", prefix, f"^({ours})$", f"^({ours}|amq\\.default)$", f"^({ours})$"
+    )
+    modest = open_broker(url.replace("guest:guest", f"{prefix}:word"))
+    assert modest is not None
+    modest.declare([])
+    publisher, consumer = modest.publisher(), modest.consume(["new"], 1)
+    bell = modest.bell()
+    ear = bell.listen("worker")
+    publisher.publish(some_units(2, "new"))
+    assert keys(gather(consumer, 2)) == [unit.key for unit in some_units(2, "new")]
+    assert rung(bell, "worker", ear)
+    with RabbitRig(f"amqp://{HOST}:{node.port}/", prefix=prefix) as rig:
+        rig.put("new", b"no message")
+        assert len(letters_of(rig, DEAD, 1)) == 1
+    modest.close()
+
+
 def test_a_foreign_message_that_cannot_be_put_aside_stops_nobody(
     node: Node, broker: Broker, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from tests.brokers.rig import RabbitRig
-
     names = f"^{prefix}\\..*"
     node.control("add_user", prefix, "word")
     # Letters go through the default exchange, to which this one may not write.

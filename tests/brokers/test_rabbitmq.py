@@ -1,13 +1,18 @@
 """What a RabbitMQ server, its operator and the network do to our things, on the server at hand."""
 
+import os
+import threading
+import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
+from pika.channel import Channel
 
 from synergy.brokers import open_broker
 from synergy.brokers.message import DEAD
-from synergy.brokers.rabbitmq.address import address_of
+from synergy.brokers.rabbitmq.address import Address, address_of
+from synergy.brokers.rabbitmq.link import Link
 from synergy.brokers.rabbitmq.server import check_version
 from synergy.errors import Conflict, Unreachable
 from synergy.ports import Broker
@@ -91,14 +96,12 @@ def test_a_queue_of_the_dead_deleted_meanwhile_is_made_anew(rig: RabbitRig, brok
 def test_a_queue_of_another_kind_is_told_at_the_start_and_used_nevertheless(
     rig: RabbitRig, broker: Broker
 ) -> None:
-    other = open_broker(f"{rig.url}&queues=classic")
-    assert other is not None
+    other = rig.open("&queues=classic")
     with pytest.raises(Conflict, match=r"queue .*site_hourly that is not as we make it .*x-queue-"):
         other.declare(["site_hourly"])
     publisher, consumer = other.publisher(), other.consume(["site_hourly"], 10)
     publisher.publish(some_units(2))
     assert keys(gather(consumer, 2)) == [unit.key for unit in some_units(2)]
-    other.close()
 
 
 def test_a_queue_that_is_full_makes_trouble_until_it_is_not(rig: RabbitRig) -> None:
@@ -129,18 +132,94 @@ def test_a_queue_that_is_full_makes_trouble_until_it_is_not(rig: RabbitRig) -> N
 
 @pytest.mark.slow
 def test_a_silent_network_is_noticed_and_left(rig: RabbitRig) -> None:
-    broker = open_broker(f"{rig.url}&heartbeat=5")
-    assert broker is not None
+    broker = rig.open("&heartbeat=5")
     publisher, consumer = broker.publisher(), broker.consume(["site_hourly"], 10)
     publisher.publish(some_units(1))
     assert len(gather(consumer, 1)) == 1
     with rig.proxy.silence():
         publisher.publish([a_unit(1)])
-        assert until(lambda: publisher.trouble and not consumer.healthy)
-        assert "no sign" in publisher.trouble
+        assert until(lambda: "has given no sign for too long" in publisher.trouble)
+        assert until(lambda: not consumer.healthy)
         rig.proxy.reset()
     assert a_unit(1).key in keys(gather(consumer, 1))
-    broker.close()
+
+
+def test_a_silent_server_does_not_keep_a_program_from_ending(rig: RabbitRig) -> None:
+    broker = rig.open()
+    publisher, consumer = broker.publisher(), broker.consume(["site_hourly"], 10)
+    assert until(lambda: consumer.healthy and not publisher.trouble)
+    with rig.proxy.silence():
+        before = time.monotonic()
+        broker.close()
+        broker.close()
+        assert time.monotonic() - before < 10
+
+
+def test_what_was_closed_leaves_nothing_behind(rig: RabbitRig) -> None:
+    def open_and_close() -> None:
+        broker = rig.open()
+        publisher, consumer = broker.publisher(), broker.consume(["site_hourly"], 10)
+        bell = broker.bell()
+        ear = bell.listen("worker")
+        assert until(lambda: consumer.healthy and not publisher.trouble and ear.wait(0))
+        broker.close()
+        # Some are closed before they have a connection.
+        broker.publisher()
+        broker.close()
+
+    open_and_close()
+    assert until(lambda: not ours(), seconds=SOON)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        open_and_close()
+    assert until(lambda: not ours(), seconds=SOON)
+    # Those of the proxy go when the server has closed its side.
+    assert until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
+def ours() -> list[str]:
+    """The threads of links."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith("broker-")]
+
+
+class Clumsy:
+    """A party that makes mistakes at first."""
+
+    def __init__(self, address: Address) -> None:
+        self.told: list[str] = []
+        self.link = Link(address, self, "clumsy")
+
+    def opened(self, channel: Channel) -> None:
+        """Begin, soon."""
+        self.told.append("opened")
+        self.link.later(0, self.begin)
+
+    def begin(self) -> None:
+        """Fail twice."""
+        if self.told.count("opened") < 3:
+            raise RuntimeError("a mistake")
+        self.link.settled()
+
+    def lost(self) -> None:
+        """As it should be."""
+        self.told.append("lost")
+
+    def changed(self) -> None:
+        """As it should be."""
+        self.told.append("changed")
+
+
+def test_a_mistake_costs_a_connection_and_not_the_thread(
+    rig: RabbitRig, caplog: pytest.LogCaptureFixture
+) -> None:
+    party = Clumsy(rig.address)
+    party.link.start()
+    assert until(lambda: "something unexpected has happened" in party.link.trouble)
+    assert until(lambda: not party.link.trouble)
+    party.link.close()
+    assert party.told[:7] == ["opened", "lost", "changed"] * 2 + ["opened"]
+    assert caplog.text.count("RuntimeError: a mistake") >= 2
 
 
 def test_a_connection_that_is_reset_now_and_then_loses_nothing(
