@@ -71,10 +71,9 @@ def encode(unit: Unit) -> bytes | None:
     return body if len(body) <= LARGEST else None
 
 
-def decode(body: bytes, kind: str | None, process: str) -> Unit | Misfit:
+def decode(body: bytes, kind: str | bytes | None, process: str) -> Unit | Misfit:
     """The unit in a message that came in the queue of this process, or why there is none."""
-    found = _TYPE.fullmatch(kind or "")
-    if found is None:
+    if not isinstance(kind, str) or (found := _TYPE.fullmatch(kind)) is None:
         return Misfit(DEAD, f"its type is {_shortly(kind)}, not {TYPE}")
     if int(found[1]) > VERSION:
         return Misfit(PARKED, f"its type is {kind}, newer than {TYPE}")
@@ -112,8 +111,8 @@ def _unit(document: dict[str, Any]) -> Unit | Misfit:
     )
 
 
-def _shortly(text: str | None) -> str:
-    return "missing" if text is None else repr(_short(text, 80))
+def _shortly(text: str | bytes | None) -> str:
+    return "missing" if text is None else _short(repr(text), 80)
 
 
 def _short(text: str, longest: int) -> str:

@@ -11,9 +11,10 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import pika
+from pika import spec
 from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
 from pika.exceptions import ChannelClosedByBroker
@@ -37,6 +38,22 @@ _LONGEST_WAIT: Final = 1.5
 _GOOD_BYE: Final = 2.0
 
 _log = logger("broker")
+
+
+class _Envelope(spec.BasicProperties):
+    """The properties of a message, whatever anybody has written into them.
+
+    pika leaves a connection over a date or number in the headers that Python does not have, such
+    as a time in milliseconds; and the server would hand out that message again and again.
+    """
+
+    def decode(self, encoded: bytes, offset: int = 0) -> Self:
+        """Read what can be read; what stands behind the fault, the type too, is missing then."""
+        try:
+            super().decode(encoded, offset)  # type: ignore[no-untyped-call]
+        except Exception:
+            self.headers = None
+        return self
 
 
 class Party(Protocol):
@@ -71,13 +88,14 @@ class Link:
         self._settled = False
         self._why = f"the broker {address.shown} is being connected to"
         self._thread = threading.Thread(target=self._run, name=f"broker-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to connect."""
         # Every lost connection is an error and a traceback to pika; to us it is `trouble`.
         pikas = logging.getLogger("pika")
         if pikas.level == logging.NOTSET:
             pikas.setLevel(logging.CRITICAL + 1)
-
-    def start(self) -> None:
-        """Begin to connect."""
+        spec.props[_Envelope.INDEX] = _Envelope
         self._thread.start()
 
     @property

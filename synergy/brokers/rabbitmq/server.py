@@ -137,12 +137,18 @@ def complaint(address: Address, error: BaseException) -> SynergyError:
         case ConnectionClosedByBroker() if cause.reply_code in (_ACCESS_REFUSED, _NOT_ALLOWED):
             why = f"it refuses us: {_plain(cause.reply_text)}"
             cure = "check user, password and vhost in the URL"
+        case ConnectionClosedByBroker():
+            why = f"it has closed the connection: {_plain(cause.reply_text)}"
+            cure = "look at its log; it is connected to again"
         case ChannelClosedByBroker() if cause.reply_code == _ACCESS_REFUSED:
             why = f"the user {address.user!r} lacks a permission: {_plain(cause.reply_text)}"
             cure = "grant configure, write and read on the names with our prefix"
         case ChannelClosedByBroker() if cause.reply_code == _NOT_FOUND:
             why = f"something is missing there: {_plain(cause.reply_text)}"
             cure = "let a user declare it who may"
+        case ChannelClosedByBroker():
+            why = f"it has closed the channel: {_plain(cause.reply_text)}"
+            cure = "look at its log; another one is opened"
         case IncompatibleProtocolError() if address.tls is not None:
             # With TLS 1.3 a client learns only afterwards that its certificate was missed.
             why = "it ends the talk as soon as TLS stands"
