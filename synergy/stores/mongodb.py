@@ -258,13 +258,11 @@ class MongoStore:
 
     def claim(self, claim: Claim) -> list[Unit]:
         """Start up to so many units for this owner, and claim some ahead."""
-        index = "requested" if claim.keys is None else "_id_"
         while True:
             taking = Taking(claim, new_mark())
-            for applied, query, limit in _wishes(claim):
+            for applied, query, processes, limit in _wishes(claim):
                 # What is about to be started is not claimed ahead.
-                most = limit + len(taking.taken)
-                found = self._find(self._units, query, sort=_TURN, limit=most, hint=index)
+                found = self._claimable(query, processes, limit + len(taking.taken))
                 fresh = [each for each in found if each["_id"] not in taking.taken]
                 for document in fresh[:limit]:
                     taking.take(document, applied)
@@ -273,6 +271,27 @@ class MongoStore:
             if held := self._take(taking):
                 return held
             # Others took all of them: there may be more.
+
+    def _claimable(
+        self, query: Document, processes: frozenset[str] | None, limit: int
+    ) -> list[Document]:
+        """Requested units in their order, of these processes or of all."""
+        if "_id" in query:
+            if processes is not None:
+                query = {**query, "process": {"$in": sorted(processes)}}
+            return self._find(self._units, query, sort=_TURN, limit=limit, hint="_id_")
+        if processes is None:  # which is a look at the index, not at the units
+            requested = {"state": query["state"]}
+            processes = frozenset(
+                self._server.answered(lambda: self._units.distinct("process", requested))
+            )
+        names, found = sorted(processes), list[Document]()
+        for first in range(0, len(names), _MERGED):
+            some = {**query, "process": {"$in": names[first : first + _MERGED]}}
+            found += self._find(self._units, some, sort=_TURN, limit=limit, hint="requested")
+        if len(names) > _MERGED:
+            found.sort(key=lambda unit: (-unit["priority"], unit["start"], unit["_id"]))
+        return found[:limit]
 
     def _take(self, taking: Taking) -> list[Unit]:
         """The units that could be taken, in order."""
@@ -579,26 +598,28 @@ class MongoStore:
         )
 
 
+#: Processes whose requested units the server merges in their order; of more than 200 it would
+#: sort all that there are.
+_MERGED = 100
 #: The order in which units are claimed.
 _TURN = [("priority", -1), ("start", 1), ("_id", 1)]
 
 
-def _wishes(claim: Claim) -> Iterator[tuple[UnitInput, Document, int]]:
-    """What is to be applied to which units, in turn, and to how many."""
+def _wishes(
+    claim: Claim,
+) -> Iterator[tuple[UnitInput, Document, frozenset[str] | None, int]]:
+    """What is to be applied to which units, of which processes, in turn, and to how many."""
     ready: Document = {
         "state": "requested",
         "not_before": {"$not": {"$gt": to_micros(claim.now)}},
     }
-    if claim.processes is not None:
-        ready["process"] = {"$in": sorted(claim.processes)}
     if claim.keys is not None:
         ready["_id"] = {"$in": list(claim.keys)}
     if claim.limit > 0 and (claim.processes is None or claim.processes):
-        yield UnitInput.START, ready, claim.limit
+        yield UnitInput.START, ready, claim.processes, claim.limit
     quick = claim.quick if claim.processes is None else claim.quick & claim.processes
     if claim.ahead > 0 and quick:
-        ahead = {**ready, "process": {"$in": sorted(quick)}, "attempt": 1}
-        yield UnitInput.CLAIM, ahead, claim.ahead
+        yield UnitInput.CLAIM, {**ready, "attempt": 1}, quick, claim.ahead
 
 
 def _renewal(renewal: Renewal) -> tuple[Document, Document]:

@@ -40,12 +40,13 @@ _INDEXES = {
         ),
     ],
     "units": [
-        # In the order of claims, with all that a claim asks for, so that what it passes over is
-        # not read.  The state is the same in all of it, and there because it is asked for.
+        # Of each process in the order of claims, with all that a claim asks for, so that what it
+        # passes over is not read.  The state is the same in all of it, and is there because it is
+        # asked for.
         IndexModel(
             [
-                *(("state", 1), ("priority", -1), ("start", 1), ("_id", 1)),
-                *(("process", 1), ("not_before", 1), ("attempt", 1)),
+                *(("state", 1), ("process", 1), ("priority", -1), ("start", 1), ("_id", 1)),
+                *(("not_before", 1), ("attempt", 1)),
             ],
             name="requested",
             partialFilterExpression={"state": "requested"},

@@ -618,6 +618,41 @@ def test_no_call_walks_through_the_history(
         assert look.get("docsExamined", 0) <= 5, look
 
 
+def test_a_claim_passes_over_the_backlog_of_other_processes(
+    store: MongoStore, database: Database[Any]
+) -> None:
+    store.save_units([UnitWrite(a_unit(number, "busy"), None) for number in range(500)])
+    put_unit(store, a_unit(900, "idle"))
+    put_unit(store, a_unit(901, "idle", priority=1))
+    put_unit(store, a_unit(0, "later", not_before=LEASE_END))
+    database.command("profile", 2)
+    idle = frozenset({"idle", "later", "never"})
+    found = store.claim(a_claim(1, processes=idle, ahead=9, quick=idle))
+    assert [unit.interval for unit in found] == [an_hour(901), an_hour(900)]
+    assert store.claim(a_claim(1, processes=idle)) == []
+    database.command("profile", 0)
+    looks = list(database["system.profile"].find({"op": "query", "ns": {"$regex": "units$"}}))
+    assert len(looks) == 3
+    assert max(look["keysExamined"] for look in looks) < 20
+    database.command("profile", 2)
+    assert [unit.process for unit in store.claim(a_claim(2))] == ["busy", "busy"]
+    database.command("profile", 0)
+    looks = list(database["system.profile"].find({"command.distinct": "units"}))
+    assert [look["planSummary"].split()[0] for look in looks] == ["DISTINCT_SCAN"]
+    assert looks[0]["keysExamined"] < 10
+
+
+def test_a_claim_of_more_processes_than_are_merged_at_once_keeps_the_order(
+    store: MongoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synergy.stores.mongodb._MERGED", 2)
+    for number in range(14):
+        put_unit(store, a_unit(number // 2, f"p{number % 7}", priority=number % 3))
+    units = store.claim(a_claim(9))
+    assert [unit.turn for unit in units] == sorted(unit.turn for unit in units)
+    assert units[-1].turn < min(unit.turn for unit in store.claim(a_claim(9)))
+
+
 # upgrades
 
 
