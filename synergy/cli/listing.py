@@ -1,12 +1,13 @@
 """``list``: what the context registers."""
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from synergy.app import programs_of
 from synergy.cli.output import Output
 from synergy.clock import SystemClock
-from synergy.core.catalog import Catalog, Dependency, Process
+from synergy.core.catalog import Catalog, Dependency, Process, Program
 from synergy.project import Project, check, load_context
 
 
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
                     process.machine,
                     process.blocking,
                     ", ".join(map(_wait, process.after)) or "–",
-                    process.task.entry or " ".join(process.task.command),
+                    (process.task.entry or " ".join(process.task.command)) + _where(process.boxes),
                 )
                 for process in _in_order(catalog)
             ),
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
                 (
                     freerun.name,
                     str(freerun.trigger),
-                    freerun.task.entry or " ".join(freerun.task.command),
+                    (freerun.task.entry or " ".join(freerun.task.command)) + _where(freerun.boxes),
                 )
                 for freerun in catalog.freeruns.values()
             ),
@@ -56,7 +57,8 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
             (
                 name,
                 program.slots if program else "",
-                "the timetable" if program is None else _works_on(program.processes),
+                _works_on(program)
+                + _where(catalog.schedulers if program is None else program.boxes),
             )
             for name, program in programs_of(catalog).items()
         ),
@@ -76,6 +78,7 @@ def _as_json(catalog: Catalog) -> dict[str, Any]:
                 "machine": process.machine,
                 "blocking": process.blocking,
                 "run": process.task.entry or list(process.task.command),
+                "boxes": list(process.boxes),
                 "after": [
                     {"process": item.process, "offset": item.offset, "window": item.window}
                     for item in process.after
@@ -88,11 +91,17 @@ def _as_json(catalog: Catalog) -> dict[str, Any]:
                 "freerun": freerun.name,
                 "at": str(freerun.trigger),
                 "run": freerun.task.entry or list(freerun.task.command),
+                "boxes": list(freerun.boxes),
             }
             for freerun in catalog.freeruns.values()
         ],
         "programs": [
-            {"program": name, "slots": program.slots if program is not None else None}
+            {
+                "program": name,
+                "slots": program.slots if program is not None else None,
+                "boxes": list(catalog.schedulers if program is None else program.boxes),
+                "on": "any" if program is not None and program.alone else "all",
+            }
             for name, program in programs_of(catalog).items()
         ],
     }
@@ -118,5 +127,13 @@ def _wait(dependency: Dependency) -> str:
     return dependency.process
 
 
-def _works_on(processes: frozenset[str] | None) -> str:
-    return "everything" if processes is None else ", ".join(sorted(processes))
+def _works_on(program: Program | None) -> str:
+    if program is None:
+        return "the timetable"
+    alone = ", on one box at a time" if program.alone else ""
+    named = "everything" if program.processes is None else ", ".join(sorted(program.processes))
+    return named + alone
+
+
+def _where(boxes: Sequence[str]) -> str:
+    return f" (boxes {', '.join(boxes)})" if boxes else ""

@@ -290,8 +290,8 @@ def test_the_programs_of_a_context_are_listed(fresh: Any) -> None:
     told = fresh.json("list")
     assert [entry["process"] for entry in told["processes"]] == ["hello_daily", "hello_hourly"]
     assert told["programs"] == [
-        {"program": "scheduler", "slots": None},
-        {"program": "worker", "slots": 2},
+        {"program": "scheduler", "slots": None, "boxes": [], "on": "all"},
+        {"program": "worker", "slots": 2, "boxes": [], "on": "all"},
     ]
     assert "hello_hourly" in fresh.ok("list")
 

@@ -21,7 +21,7 @@ from synergy import Context, hourly, program, tree
 
 hours = tree(
     "hours",
-    [hourly("hour", run="workers.play:run", boxes={boxes!r}, max_attempts=9)],
+    [hourly("hour", run="workers.play:run", boxes={boxes!r}, max_attempts=99)],
     start="2024-05-12", until="2024-05-13", lag=0,
 )
 context = Context(hours, program("worker", slots=1), program("single", slots=1, on="any"))
@@ -105,6 +105,7 @@ def started(box: Box, attempt: int) -> dict[str, Any]:
         }
 
 
+@pytest.mark.slow
 def test_whatever_is_killed_the_box_goes_on(box: Box) -> None:
     box.write("hold", "")
     assert box.ok("super", "--boxid").strip() == "db-1"
@@ -185,6 +186,7 @@ def test_what_is_switched_off_stays_off(box: Box) -> None:
     assert box.run("start", "nobody").returncode == 3
 
 
+@pytest.mark.slow
 def test_a_number_that_belongs_to_somebody_else_is_left_alone(box: Box) -> None:
     """A pid file of before, whose process id the system has given to another since."""
     foreign = subprocess.Popen(["sleep", "600"])
@@ -251,6 +253,7 @@ def test_what_is_bound_to_another_box_is_not_taken_here(bound: Box) -> None:
         web.ok("stop", "worker")
 
 
+@pytest.mark.slow
 def test_two_boxes_share_the_work_and_one_leads(box: Box) -> None:
     other = Box(box.folder, "db-2")
     box.start()
