@@ -1,10 +1,11 @@
 """What a broker has offered to a worker and nobody has claimed for it yet."""
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from synergy.core.model import may_be_ahead
+from synergy.core.model import Claim, Unit, may_be_ahead
+from synergy.core.states import UnitState
 from synergy.ports import Delivery
 
 
@@ -35,20 +36,19 @@ class Offers:
         self._turns.clear()
         self._deliveries.clear()
 
-    def any_ahead(self, quick: frozenset[str]) -> bool:
-        """Whether one of them may be claimed ahead."""
-        return any(self._may_be_ahead(turn[-1], quick) for turn in self._turns)
+    def ahead(self, quick: frozenset[str]) -> int:
+        """How many of them may be claimed ahead."""
+        return sum(self._may_be_ahead(turn[-1], quick) for turn in self._turns)
 
-    def take(self, limit: int, ahead: int, quick: frozenset[str]) -> list[Delivery]:
-        """Take out the deliveries of those units which one claim may name.
+    def take(self, first: int, ahead: int, quick: frozenset[str]) -> list[Delivery]:
+        """Take out the deliveries of the units which one claim is to name.
 
-        The first `limit` of them, and of what comes behind those `ahead` that may be claimed so:
-        if all of them are there still, the claim takes all.
+        The `first` ones, and of what comes behind those `ahead` that may be claimed so.
         """
         named: list[tuple[int, datetime, str]] = []
         for turn in self._turns:
-            if limit > 0:
-                limit -= 1
+            if first > 0:
+                first -= 1
             elif ahead <= 0:
                 break
             elif self._may_be_ahead(turn[-1], quick):
@@ -62,3 +62,22 @@ class Offers:
 
     def _may_be_ahead(self, key: str, quick: frozenset[str]) -> bool:
         return may_be_ahead(self._deliveries[key][-1].unit, quick)
+
+
+def decided(offered: Iterable[Delivery], claim: Claim, units: Sequence[Unit]) -> list[Delivery]:
+    """Of what an answered claim named, the deliveries of units that were taken or refused.
+
+    The claim passes over none that it could have taken: so what it left behind, coming before the
+    last that it took in the same way, it refused; and everything, if it took fewer than it might.
+    """
+    started = [unit.turn for unit in units if unit.state is UnitState.IN_PROGRESS]
+    ahead = [unit.turn for unit in units if unit.state is UnitState.CLAIMED]
+
+    def is_decided(unit: Unit) -> bool:
+        turn = unit.turn
+        if len(started) < claim.limit or (started and turn <= started[-1]):
+            return True
+        by_time = len(ahead) < claim.ahead or (ahead and turn <= ahead[-1])
+        return bool(by_time) and may_be_ahead(unit, claim.quick)
+
+    return [each for each in offered if is_decided(each.unit)]

@@ -16,9 +16,10 @@ store like any other, by its key, and acknowledged when that claim was answered,
 taken or refused; never before, so that no message is gone whose unit nobody has looked at.  What
 was offered waits in the order in which units are claimed until a slot or the window has room for
 it.  While the broker is well, what it brings goes first.  The store is looked into when it has
-brought nothing for a moment (`HUSH`), but not more often than every second (`IDLE`) unless the bell
-rings or a look finds as many as it asked for: so is found what was handed back, never published or
-lost.  While the broker is not well, nothing of it counts: the store is looked into as without one.
+brought nothing for a while (`POLL`), so that looking does not take what is on its way, and not more
+often than every second (`IDLE`) unless the bell rings or a look finds as many as it asked for: so
+is found what was handed back, never published or lost.  While the broker is not well, nothing of it
+counts: the store is looked into as without one.
 
 *Claim ahead* (`synergy.worker.pace`).  Of processes whose units take milliseconds, a window of
 units is claimed with them, ``claimed`` and not started: the pool, from which the slots are given
@@ -107,7 +108,7 @@ from synergy.worker.messages import (
     StopConsuming,
     Unanswered,
 )
-from synergy.worker.offers import Offers
+from synergy.worker.offers import Offers, decided
 from synergy.worker.outcomes import Outcome, Verdict, begun, failed, limit_reason
 from synergy.worker.pace import Pace
 from synergy.worker.work import Progress
@@ -118,10 +119,9 @@ POLL: Final = 0.25
 #: message was lost, and a hundred idle workers ask a store a hundred times a second for nothing,
 #: which is a few per cent of what any can answer.
 IDLE: Final = 1.0
-#: Seconds for which a well broker must have brought nothing before the store is looked into:
-#: several times what the next message needs when one was acknowledged, so that looking does not
-#: take what is on its way.
-HUSH: Final = 0.02
+#: How many offers a claim names at most, beyond what it takes, when those before were refused:
+#: as after an outage, when a queue is full of messages whose units are long done.
+STALE: Final = 256
 #: Seconds after which a unit that was claimed ahead and still runs is marked as started.
 MARK: Final = 0.25
 #: Seconds after which a unit that was claimed ahead and has not been started is handed back.
@@ -220,6 +220,10 @@ class WorkerProtocol:
         self._healthy = False
         self._consuming = False
         self._offered_at = self._looked_at = float("-inf")
+        #: How many offers to name although fewer can be taken; 0 while they are not refused.
+        self._stale = 0
+        #: Whether an offer was claimed in the place of a look that was overdue.
+        self._passed_over = False
         # renewals and reports
         self._renewing: tuple[Renewal, ...] = ()
         self._renewed_at = float("-inf")
@@ -460,9 +464,10 @@ class WorkerProtocol:
             self._turn_at = self._time + TURN
         offered, quick = list[Delivery](), self._pace.quick
         if wish.offered:
-            offered = self._offers.take(wish.limit, wish.ahead, quick)
+            offered = self._offers.take(max(wish.limit, self._stale), wish.ahead, quick)
+            self._passed_over = self._look_is_overdue()
         else:
-            self._looked_at = self._time
+            self._looked_at, self._passed_over = self._time, False
         self._claims += 1
         claim = Claim(
             owner=f"{self._id}/{self._claims}",
@@ -483,22 +488,24 @@ class WorkerProtocol:
             return None
         free = len(self._free())
         if free:
-            look = self._time >= max(self._look_at, self._looked_at + IDLE)
-            if self._offers and not look:
+            if self._offers and not (self._passed_over and self._look_is_overdue()):
                 return _Wish(self._time, free, self._room(), offered=True)
-            return _Wish(max(self._look_at, self._hush_ends()), free, self._room())
+            # What a look takes whose message is under way, the broker brings for nothing.
+            ahead = 0 if self._offers else self._room()
+            silence = min(self._offered_at + POLL, self._looked_at + IDLE)
+            return _Wish(max(self._look_at, silence), free, ahead)
         if (self._dry and not self._offers) or self._time >= self._turn_at:
             return None
         room = self._room()
         if 2 * room <= self._window():
             return None
-        if self._offers and self._offers.any_ahead(self._pace.quick):
-            return _Wish(self._time, 0, room, offered=True)
-        return None if self._dry else _Wish(max(self._time, self._hush_ends()), 0, room)
+        if self._offers:  # so few of them wait for a slot, or for more
+            enough = 4 * self._offers.ahead(self._pace.quick) >= room
+            return _Wish(self._time, 0, room, offered=True) if enough else None
+        return _Wish(max(self._time, self._offered_at + POLL), 0, room)
 
-    def _hush_ends(self) -> float:
-        """When to look into the store although a broker brings units."""
-        return min(self._offered_at + HUSH, self._looked_at + IDLE)
+    def _look_is_overdue(self) -> bool:
+        return self._time >= max(self._look_at, self._looked_at + IDLE)
 
     def _window(self) -> int:
         """How many units may be held ahead, for those slots that get on with their work."""
@@ -552,17 +559,20 @@ class WorkerProtocol:
             self._look_at = self._time
 
     def _acknowledge(self, asked: _Claiming, units: Sequence[Unit], found: bool) -> None:
-        """What the claim named is decided (I14); of one that was only read back, what was found."""
+        """What the claim took or refused (I14); of one that was only read back, what was found."""
         if not asked.offered or self.stopping:
             return
-        decided = asked.offered
         if found:
             ours = {unit.key for unit in units}
-            decided = tuple(each for each in decided if each.unit.key in ours)
-            if self._healthy:
-                self._offers.add(each for each in asked.offered if each.unit.key not in ours)
-        if decided:
-            self._out.append(Acknowledge(decided))
+            settled = [each for each in asked.offered if each.unit.key in ours]
+        else:
+            settled = decided(asked.offered, asked.claim, units)
+            self._stale = 0 if units else min(2 * len(asked.offered), STALE)
+        if settled:
+            self._out.append(Acknowledge(tuple(settled)))
+        if self._healthy:
+            left = {each.tag for each in settled}
+            self._offers.add(each for each in asked.offered if each.tag not in left)
 
     def _begin(self, held: Held) -> None:
         free = self._free()

@@ -10,9 +10,9 @@ from synergy.ports import Delivery
 from synergy.stores.rules import taken
 from synergy.worker import messages as at
 from synergy.worker.messages import Action
-from synergy.worker.offers import Offers
+from synergy.worker.offers import Offers, decided
 from synergy.worker.outcomes import Outcome, Verdict
-from synergy.worker.protocol import HUSH, IDLE, POLL
+from synergy.worker.protocol import IDLE, POLL, STALE
 from tests.worker.test_protocol import DONE, FIRST, HOURS, START, the
 from tests.worker.test_protocol_ahead import Ahead
 
@@ -173,8 +173,7 @@ def test_only_what_may_be_ahead_is_named_beyond_the_free_slots() -> None:
     assert [each.unit.interval for each in named] == [
         HOURS.shift(FIRST, hour) for hour in (1, 2, 5)
     ]
-    assert offers.any_ahead(frozenset({"slow"}))
-    assert not offers.any_ahead(frozenset({"p"}))
+    assert (offers.ahead(frozenset({"slow"})), offers.ahead(frozenset({"p"}))) == (1, 0)
     assert offers.take(0, 9, frozenset()) == []
     assert len(offers.take(9, 0, frozenset())) == 2
     assert not offers
@@ -190,6 +189,57 @@ def test_offers_that_may_not_be_ahead_wait_for_a_slot() -> None:
     before = len(claims(table.actions))
     assert claims(table.offer(offered(2, attempt=2))) == []
     assert len(claims(table.actions)) == before
+
+
+# stale ones
+
+
+def test_while_all_are_refused_more_are_named_and_taken_ones_end_that() -> None:
+    table = Fed()
+    table.hungry()
+    table.offer(*(offered(hour) for hour in range(500)))
+    named = []
+    while sum(named) + STALE < 480:
+        keys = table.claim().keys
+        assert keys is not None
+        named.append(len(keys))
+        assert len(acknowledged(table.tell(at.Claimed([])))) == len(keys)
+    assert named == [1, 2, 4, 8, 16, 32, 64, 128]
+    keys = table.claim().keys
+    assert keys is not None
+    assert len(keys) == 500 - sum(named)
+    third = offered(sum(named) + 2)
+    actions = table.tell(at.Claimed(table.starts(third)))
+    assert len(acknowledged(actions)) == 3, "two before it were refused"
+    [claim] = claims(table.over(DONE, seconds=1))
+    assert claim.keys == (offered(sum(named) + 3).unit.key,), "the rest is offered still"
+
+
+@pytest.mark.parametrize(
+    ("limit", "ahead", "started", "claimed", "settled"),
+    [
+        (2, 0, [1], [], [0, 1, 2, 3, 4]),
+        (2, 0, [], [], [0, 1, 2, 3, 4]),
+        (1, 0, [1], [], [0, 1]),
+        (1, 0, [0], [], [0]),
+        (1, 2, [0], [2], [0, 1, 2, 4]),
+        (1, 1, [0], [2], [0, 1, 2]),
+        (0, 2, [], [], [0, 1, 2, 4]),
+        (0, 1, [], [1], [0, 1]),
+        (2, 1, [0, 3], [4], [0, 1, 2, 3, 4]),
+    ],
+)
+def test_what_a_claim_left_behind_was_refused_or_not_reached(
+    limit: int, ahead: int, started: list[int], claimed: list[int], settled: list[int]
+) -> None:
+    """The one of hour 3 may not be claimed ahead."""
+    there = [offered(hour, process="slow" if hour == 3 else "p") for hour in range(5)]
+    claim = Claim(
+        owner="w", now=START, lease_until=START, limit=limit, ahead=ahead, quick=frozenset({"p"})
+    )
+    units = [taken(there[hour].unit, claim, UnitInput.START) for hour in started]
+    units += [taken(there[hour].unit, claim, UnitInput.CLAIM) for hour in claimed]
+    assert decided(there, claim, units) == [there[hour] for hour in settled]
 
 
 # looks into the store
@@ -219,7 +269,7 @@ def test_a_ring_is_answered_when_nothing_was_brought_for_a_moment() -> None:
     table.offer(offered(1))
     table.tell(at.Claimed(table.starts(offered(1))))
     assert claims(table.tell(at.Rang())) == []
-    [claim] = claims(table.after(HUSH))
+    [claim] = claims(table.after(POLL))
     assert claim.keys is None
 
 
@@ -248,7 +298,19 @@ def test_what_a_broker_brings_goes_before_a_look_but_for_so_long_only() -> None:
         assert claim.keys == (offered(hour).unit.key,)
         actions = table.tell(at.Claimed(table.starts(offered(hour))), at.Reported([Applied()]))
         assert claims(actions) == []
-    assert table.time - looked == pytest.approx(IDLE, abs=0.06)
+    assert table.time - looked == pytest.approx(IDLE, abs=0.11)
+
+
+def test_a_look_that_is_overdue_waits_for_one_offer() -> None:
+    table = Fed()
+    table.hungry()
+    table.tell(at.Rang())
+    table.tell(at.Claimed([table.unit()]))
+    table.offer(offered(1), offered(2))
+    [claim] = claims(table.over(DONE, seconds=10))
+    assert claim.keys == (offered(1).unit.key,)
+    [claim] = claims(table.tell(at.Claimed([]), at.Reported([Applied()])))
+    assert claim.keys is None
 
 
 # the broker's health
@@ -311,7 +373,7 @@ def test_a_retry_rings_so_that_somebody_looks_when_it_is_due() -> None:
     actions = table.over(Outcome(Verdict.RETRY, after=timedelta(seconds=0.5)))
     assert the(at.Report, actions)
     assert at.Ring("worker") in table.tell(at.Reported([Applied()]))
-    [claim] = claims(table.after(HUSH, at.Rang()))
+    [claim] = claims(table.after(POLL, at.Rang()))
     table.tell(at.Claimed([]))
     now = START + timedelta(seconds=table.time)
     table.tell(at.NextDue(now + timedelta(seconds=0.5)))
