@@ -110,19 +110,3 @@ def test_pika_is_not_needed_without_rabbitmq() -> None:
     code = "import sys; from synergy.brokers import open_broker; open_broker('memory://')\n"
     code += "sys.exit('pika' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-def test_a_missing_package_is_told_with_the_command_that_installs_it() -> None:
-    code = (
-        "import sys; sys.modules['pika'] = None\n"
-        "from synergy.brokers import open_broker; from synergy.errors import BadInput\n"
-        "try: open_broker('amqp://user:secret@host/')\n"
-        "except BadInput as error: print(error)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True
-    )
-    assert done.stdout == (
-        "'amqp://user:***@host/' needs the package pika; "
-        "install it with: pip install 'synergy-scheduler[rabbitmq]'\n"
-    )

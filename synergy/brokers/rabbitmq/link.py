@@ -40,7 +40,7 @@ _GOOD_BYE: Final = 2.0
 _log = logger("broker")
 
 
-class _Envelope(spec.BasicProperties):
+class _Envelope(spec.BasicProperties):  # type: ignore[misc]
     """The properties of a message, whatever anybody has written into them.
 
     pika leaves a connection over a date or number in the headers that Python does not have, such
@@ -50,7 +50,7 @@ class _Envelope(spec.BasicProperties):
     def decode(self, encoded: bytes, offset: int = 0) -> Self:
         """Read what can be read; what stands behind the fault, the type too, is missing then."""
         try:
-            super().decode(encoded, offset)  # type: ignore[no-untyped-call]
+            super().decode(encoded, offset)
         except Exception:
             self.headers = None
         return self
