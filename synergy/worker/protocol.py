@@ -167,6 +167,8 @@ class Counts:
     """What happened since the worker started."""
 
     claimed: int = 0
+    #: Of these, by a name that a broker had brought.
+    brought: int = 0
     applied: int = 0
     superseded: int = 0
     #: By verdict.
@@ -545,6 +547,7 @@ class WorkerProtocol:
             raise ValueError("units were claimed that nobody asked for")
         self._acknowledge(asked, units, found)
         self.counts.claimed += len(units)
+        self.counts.brought += len(units) if asked.offered else 0
         deadline = asked.sent + self._validity
         self._first_deadline = min(self._first_deadline, deadline)
         for unit in units:
