@@ -20,6 +20,7 @@ from pika.exceptions import (
     IncompatibleProtocolError,
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
+    StreamLostError,
 )
 
 from synergy.brokers.rabbitmq.address import Address
@@ -159,6 +160,9 @@ def complaint(address: Address, error: BaseException) -> SynergyError:
         case AMQPHeartbeatTimeout():
             why = "it has given no sign for too long"
             cure = "check the network between here and there"
+        case StreamLostError():
+            why = _plain(str(cause))
+            cure = "look at the server and the network; it is connected to again"
         case OSError():
             why = cause.strerror or str(cause) or "it does not answer"
             cure = "start it, or check host and port in the URL"
