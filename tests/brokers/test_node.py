@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -136,6 +137,20 @@ def test_a_channel_that_times_out_is_opened_anew(node: Node, broker: Broker) -> 
     publisher.publish([a_unit(7)])
     assert keys(gather(consumer, 1)) == [a_unit(7).key]
     assert node.control("list_connections", "pid") == connections
+
+
+def test_a_program_that_is_busy_still_answers_heartbeats(node: Node, prefix: str) -> None:
+    broker = open_broker(f"amqp://guest:guest@{HOST}:{node.port}/?prefix={prefix}&heartbeat=5")
+    assert broker is not None
+    publisher, consumer = broker.publisher(), broker.consume(["site_hourly"], 100)
+    assert until(lambda: not publisher.trouble and consumer.healthy)
+    connections = node.control("list_connections", "pid")
+    busy_until = time.monotonic() + 15  # a server gives up after two heartbeats
+    while time.monotonic() < busy_until:
+        sum(range(10_000))
+    assert node.control("list_connections", "pid") == connections
+    assert consumer.healthy
+    broker.close()
 
 
 def test_a_killed_consumers_units_go_to_another(broker: Broker, url: str) -> None:

@@ -17,7 +17,7 @@ import pika
 from pika import spec
 from pika.adapters.select_connection import IOLoop
 from pika.channel import Channel
-from pika.exceptions import ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker, ChannelClosedByClient
 
 from synergy.brokers.rabbitmq.address import Address
 from synergy.brokers.rabbitmq.server import (
@@ -174,7 +174,7 @@ class Link:
     # the thread
 
     def _run(self) -> None:
-        self._connect()
+        self._loop.call_later(0, self._connect)
         self._loop.call_later(_LOOK_EVERY, self._look)
         while True:
             try:
@@ -198,11 +198,12 @@ class Link:
         )
 
     def _on_open(self, connection: Any) -> None:
-        if self._closing:
+        current = self._connection
+        if self._closing or current is None or current is not connection:
             connection.close()
             return
-        connection.add_on_connection_blocked_callback(lambda *_: self._on_blocked(True))
-        connection.add_on_connection_unblocked_callback(lambda *_: self._on_blocked(False))
+        current.add_on_connection_blocked_callback(lambda *_: self._on_blocked(True))
+        current.add_on_connection_unblocked_callback(lambda *_: self._on_blocked(False))
         self._open_channel()
 
     def _on_gone(self, connection: Any, reason: BaseException) -> None:
@@ -237,7 +238,7 @@ class Link:
     def _on_channel_closed(self, channel: Channel, reason: BaseException) -> None:
         """The server has closed it, or it went with its connection."""
         if channel is self._channel:
-            if isinstance(reason, ChannelClosedByBroker):
+            if not isinstance(reason, ChannelClosedByClient):
                 self._note(complaint(self._address, reason))
             self._lose()
             if self._connection is not None and self._connection.is_open:
