@@ -81,7 +81,7 @@ def test_what_the_dead_held_is_free_at_once(dead: Identity) -> None:
     assert me is not None
     for number in range(4):
         put_unit(store, a_unit(number))
-    until = NOW + timedelta(minutes=1)
+    until = NOW + timedelta(days=1)
     for owner, limit in ((name_of(dead) + "/1", 2), (name_of(me) + "/1", 1)):
         store.claim(Claim(owner=owner, now=NOW, lease_until=until, limit=limit))
     leases = (LEASE_NAME, lease_name("loader"), lease_name("living"))
