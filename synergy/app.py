@@ -36,6 +36,7 @@ from synergy.supervisor.children import ProjectPrograms
 from synergy.supervisor.loop import SUPERVISOR, Say, Supervisor
 from synergy.supervisor.loop import Setting as SupervisorSetting
 from synergy.supervisor.plan import Rules
+from synergy.urls import masked
 from synergy.worker.alone import alone, lease_name
 
 SCHEDULER = "scheduler"
@@ -113,7 +114,8 @@ def reading_of(project: Project) -> Reading:
     document = store.read_catalog()
     if document is None:
         store.close()
-        raise NotFound(f"no scheduler has ever worked on {project.store}; starting one makes it so")
+        shown = masked(project.store)
+        raise NotFound(f"no scheduler has ever worked on {shown}; starting one makes it so")
     return Reading(store, catalog_of(content_of(document)))
 
 

@@ -15,11 +15,12 @@ ROLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "synergy_scheduler": dict.fromkeys(
         COLLECTIONS, (*_ALL, "createCollection", "createIndex", "dropIndex", "collMod")
     ),
-    # It hands back what died on its box, which may be the leader, too; a supervisor is of its kind.
+    # It hands back what died on its box, which may have been the leader, and holds the lease of a
+    # program that runs once.  A supervisor, which says what runs on its box, is of its kind.
     "synergy_worker": {
         "schema": _LOOK,
         "units": ("find", "update"),
-        "leases": ("find", "update"),
+        "leases": ("find", "insert", "update"),
         "boxes": ("find", "insert", "update"),
         "switched_off": ("find", "insert", "update"),
     },

@@ -271,6 +271,8 @@ def test_each_program_has_the_least_that_it_needs(
         assert worker.renew([Renewal(unit.key, 1, "worker-1", LEASE_END)]) == [True]
         put_unit(worker, unit.moved(UnitState.PROCESSED, NOW), unit.fence)
         worker.drop_lease("scheduler", "a", NOW)
+        worker.take_lease("program", "w", NOW, LEASE_END)
+        worker.switch_program("box", "program", False)
         assert (worker.active_units(), worker.next_claimable()) == ([], None)
         for refused in (
             lambda: worker.read_jobs([job.key]),
