@@ -79,6 +79,8 @@ from synergy.stores.rules import HELD, lease_after
 _APPLIED = Applied()
 _CATALOG = {"_id": "catalog"}
 _HELD = {"$in": sorted(state.value for state in HELD)}
+#: Writes that are sent, and have their time to be answered, together.
+_AT_ONCE = 2000
 #: Jobs that are forgotten in one go.
 _PRUNED_AT_ONCE = 500
 
@@ -638,11 +640,13 @@ def _renewal(renewal: Renewal) -> tuple[Document, Document]:
 
 def _turns(pending: list[_Pending[_Write]]) -> list[list[_Pending[_Write]]]:
     """The writes in parts that name each key once, so that a later one sees what an earlier did."""
-    turns: list[list[_Pending[_Write]]] = []
+    rounds: list[list[_Pending[_Write]]] = []
     seen: dict[str, int] = {}
     for each in pending:
         number = seen[each.key] = seen.get(each.key, -1) + 1
-        if number == len(turns):
-            turns.append([])
-        turns[number].append(each)
-    return turns
+        if number == len(rounds):
+            rounds.append([])
+        rounds[number].append(each)
+    return [
+        part[first : first + _AT_ONCE] for part in rounds for first in range(0, len(part), _AT_ONCE)
+    ]

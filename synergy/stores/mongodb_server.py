@@ -46,6 +46,8 @@ DEFAULT_DATABASE = "synergy"
 PATIENCE_SECONDS = 5.0
 #: The same for what goes over all documents: indexes, upgrades, pruning.
 LONG_PATIENCE_SECONDS = 600.0
+#: How often servers are looked at while all is well.
+HEARTBEAT_MS = 2000
 #: Wait before the next try: at first, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 0.02, 0.5
 
@@ -103,13 +105,19 @@ class Server:
             self._refuse_less(parsed["options"])
             waits = parsed["options"].get("serverSelectionTimeoutMS")
             self.patience = PATIENCE_SECONDS if waits is None else max(0.1, waits)
+            ours: dict[str, Any] = {
+                "appName": "synergy",
+                # Servers are looked at again as soon as somebody waits for one, not only when
+                # they have something to say, which may be longer than our patience.
+                "serverMonitoringMode": "poll",
+                "heartbeatFrequencyMS": HEARTBEAT_MS,
+                "serverSelectionTimeoutMS": int(self.patience * 1000),
+            }
             self._client: MongoClient[Document] = MongoClient(
                 url,
                 tz_aware=True,
-                appname=parsed["options"].get("appName", "synergy"),
-                # A call that asks for longer than its patience is cut short by `pymongo.timeout`.
-                serverSelectionTimeoutMS=int(self.patience * 1000),
                 connect=False,
+                **{name: value for name, value in ours.items() if name not in parsed["options"]},
             )
             self._database: Database[Document] = self._client.get_database(
                 name,
@@ -254,7 +262,8 @@ def may_pass(error: PyMongoError) -> bool:
     if isinstance(error, ConnectionFailure) or error.timeout:
         return True
     if isinstance(error, BulkWriteError):
-        return all(each["code"] in _PASSING for each in _faults(error))
+        passing = _PASSING | {DUPLICATE_KEY}  # which is an answer, beside those that are none
+        return all(each["code"] in passing for each in _faults(error))
     if isinstance(error, OperationFailure):
         return error.code in _PASSING or error.has_error_label("RetryableWriteError")
     return False

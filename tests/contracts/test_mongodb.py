@@ -478,6 +478,74 @@ def test_a_server_that_stays_away_is_unreachable_and_nothing_was_changed(
     assert store.active_jobs() == [job]
 
 
+@pytest.fixture(scope="module")
+def failing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongoClient[Any]]:
+    """A server that fails when it is told to."""
+    options = ("--setParameter", "enableTestCommands=1")
+    with (
+        a_mongod(tmp_path_factory.mktemp("failing"), *options) as server,
+        MongoClient[Any]("127.0.0.1", server.port) as client,
+    ):
+        yield client
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        {"closeConnection": True},
+        {"errorCode": 91},  # it is shutting down
+        {"errorCode": 189},  # the primary has stepped down
+        {"errorCode": 10107},  # it is not the primary
+        {"errorCode": 50},  # out of time
+        {"writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"}},
+        {"writeConcernError": {"code": 91, "errmsg": "it is shutting down"}},
+    ],
+    ids=str,
+)
+def test_what_may_pass_is_tried_again(failing: MongoClient[Any], failure: dict[str, Any]) -> None:
+    host, port = failing.address or ("", 0)
+    url = servers.with_database(f"mongodb://{host}:{port}", servers.fresh_name())
+
+    def fail(*commands: str) -> None:
+        mode = {"times": len(commands)}
+        data = {"failCommands": list(commands), **failure}
+        failing.admin.command("configureFailPoint", "failCommand", mode=mode, data=data)
+
+    with contextlib.closing(open_store(url)) as store:
+        known = a_stored_job(store)
+        fresh = a_job(1).moved(JobState.IN_PROGRESS, NOW)
+        again = a_job().moved(JobState.FAILED, NOW)
+        fail("insert")
+        assert store.save_jobs([JobWrite(again, 0), JobWrite(fresh, 0)]) == [
+            Refused(known),
+            APPLIED,
+        ]
+        over = [job.moved(JobState.PROCESSED, NOW) for job in (known, fresh)]
+        fail("update")
+        assert store.save_jobs([JobWrite(job, 1) for job in over]) == [APPLIED] * 2
+        put_unit(store, a_unit())
+        fail("update")
+        assert len(store.claim(a_claim())) == 1
+        fail("update")
+        assert sorted(entry.transition.version for entry in fold_all(store)) == [1, 1, 1, 2, 2, 2]
+    with contextlib.closing(open_store(url)) as other:
+        assert other.fold(10) == 0
+        assert other.active_jobs() == []
+
+
+def test_a_large_batch_is_sent_in_parts_and_answered_in_order(
+    store: MongoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("synergy.stores.mongodb._AT_ONCE", 3)
+    taken = a_stored_job(store, number=4)
+    jobs = [a_job(number).moved(JobState.IN_PROGRESS, NOW) for number in range(8)]
+    writes = [JobWrite(job, 0) for job in jobs]
+    writes += [JobWrite(job.moved(JobState.PROCESSED, NOW), 1) for job in jobs]
+    answers = store.save_jobs(writes)
+    assert answers == [APPLIED] * 4 + [Refused(taken)] + [APPLIED] * 11
+    assert {job.version for job in store.read_jobs(job.key for job in jobs).values()} == {2}
+
+
 # the feed
 
 
