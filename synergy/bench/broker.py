@@ -6,22 +6,22 @@
 * ``hop``: on an otherwise idle broker, from `publish` in this process to `receive` in another,
   one unit every few milliseconds; both clocks are the machine's monotonic one.
 
-CPU is that of our side, per unit, all threads.  The queues are named ``synergy-bench.…`` and are
-left behind empty.
+Processor time is that of our side, per unit, all threads.
 """
 
 import argparse
+import contextlib
+import os
 import resource
 import select
-import statistics
 import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from synergy.bench.frame import head
+from synergy.bench.frame import head, positive, spread
+from synergy.bench.place import LEVELS, fresh, servers_of, shown
 from synergy.brokers import open_broker
 from synergy.core.intervals import Interval
 from synergy.core.model import Task, Unit
@@ -29,7 +29,7 @@ from synergy.errors import BadInput, TimedOut
 from synergy.garbage import seldom_collected
 from synergy.ports import Broker, Consumer, Publisher
 
-PROCESS = "site_hourly"
+PROCESS = LEVELS[0]
 _BATCH = 500
 _WINDOW = 1_000
 #: Seconds between two units of ``hop``.
@@ -40,19 +40,18 @@ _PATIENCE = 120.0
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """What can be chosen."""
-    parser.add_argument("url", metavar="URL", help="amqp://… of the broker")
-    parser.add_argument("--n", type=int, default=20_000, help="units (20000)")
-    parser.add_argument("--hops", type=int, default=500, help="units of the hop (500)")
+    parser.add_argument("--n", type=positive, default=20_000, metavar="N", help="units; 20000")
+    parser.add_argument(
+        "--hops", type=positive, default=500, metavar="N", help="units of the hop; 500"
+    )
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Measure it all."""
-    if args.n < 1 or args.hops < 1:
-        raise BadInput("--n and --hops are at least 1")
-    url = _named(args.url)
-    broker = _opened(url)
-    try:
-        broker.declare([PROCESS])
+    _, url = servers_of(args)
+    if (url or "none") == "none":
+        raise BadInput("without a broker there is nothing to measure; name one: --broker amqp://…")
+    with fresh(None, url) as place, contextlib.closing(_opened(place.broker)) as broker:
         publisher = broker.publisher()
         _await(lambda: not publisher.trouble, lambda: publisher.trouble)
         with seldom_collected():
@@ -60,16 +59,14 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
             consumer = broker.consume([PROCESS], _WINDOW)
             consumed = _consume(consumer, args.n)
             consumer.close()
-            hop = _hop(url, publisher, args.hops)
-    finally:
-        broker.close()
+            hop = _hop(place.broker, publisher, args.hops)
     return {
         **head("broker"),
-        "broker": broker.url,
+        "broker": shown(args)["broker"],
         "n": args.n,
         "publish": published,
         "consume": consumed,
-        "hop": hop,
+        "hop_ms": hop,
     }
 
 
@@ -95,12 +92,13 @@ def _consume(consumer: Consumer, count: int) -> dict[str, float]:
 
 
 def _hop(url: str, publisher: Publisher, count: int) -> dict[str, float]:
-    """Milliseconds."""
+    """Have so many units received in another process."""
     with subprocess.Popen(
-        [sys.executable, "-m", "synergy.bench.broker", url, str(count)],
+        [sys.executable, "-m", "synergy.bench.broker", str(count)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
+        env={**os.environ, "SYNERGY_BROKER": url},  # arguments are for all to see, passwords not
     ) as other:
         assert other.stdout is not None
         if other.stdout.readline() != "ready\n":
@@ -111,11 +109,7 @@ def _hop(url: str, publisher: Publisher, count: int) -> dict[str, float]:
             sent.append(time.monotonic())
             publisher.publish([_unit(number)])
         received = [float(text) for text in other.stdout.readline().split()]
-    hops = sorted(1000 * (there - here) for here, there in zip(sent, received, strict=True))
-    return {
-        "p50_ms": round(statistics.median(hops), 3),
-        "p99_ms": round(hops[int(len(hops) * 0.99)], 3),
-    }
+    return spread(there - here for here, there in zip(sent, received, strict=True))
 
 
 def _listen(url: str, count: int) -> None:
@@ -149,24 +143,14 @@ def _await(fact: Any, trouble: Any) -> None:
 
 def _opened(url: str) -> Broker:
     broker = open_broker(url)
-    if broker is None:
-        raise BadInput("without a broker there is nothing to measure")
+    assert broker is not None
     return broker
-
-
-def _named(url: str) -> str:
-    """The same server, with names of our own."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("amqp", "amqps"):
-        raise BadInput("only brokers at amqp:// or amqps:// can be measured")
-    query = dict(parse_qsl(parts.query)) | {"prefix": "synergy-bench"}
-    return urlunsplit(parts._replace(query=urlencode(query)))
 
 
 def _unit(number: int) -> Unit:
     start = datetime(2024, 5, 1, tzinfo=UTC) + timedelta(hours=number)
     interval = Interval(start, start + timedelta(hours=1), f"{start:%Y-%m-%dT%H}")
-    task = Task(entry="workers.site:count", source="sessions")
+    task = Task(entry="workers.site:count", source="events")
     return Unit(process=PROCESS, interval=interval, generation=1, task=task, created_at=start)
 
 
@@ -181,4 +165,4 @@ def _speed(count: int, seconds: float, busy: float) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    _listen(sys.argv[1], int(sys.argv[2]))
+    _listen(os.environ["SYNERGY_BROKER"], int(sys.argv[1]))

@@ -63,22 +63,19 @@ def fresh(store: str | None, broker: str | None) -> Iterator[Place]:
         raise BadInput(
             f"programs cannot share {masked(store)}; accepted are sqlite:/// and mongodb://"
         )
-    with tempfile.TemporaryDirectory(prefix="synergy-bench-", dir=folder) as made:
+    with (
+        tempfile.TemporaryDirectory(prefix="synergy-bench-", dir=folder) as made,
+        contextlib.ExitStack() as removal,
+    ):
         if parts.scheme == "sqlite":
             store = f"sqlite:///{made}/units.db"
         else:
             store = with_database(store, name)
-        broker = _own_names(broker, name)
-        try:
-            yield Place(store=store, broker=broker, folder=Path(made), name=name)
-        finally:
-            if is_mongodb(store):
-                drop_database(store)
-            if broker != "none":
-                # Here, as who measures without a broker need not have what speaks with one.
-                from synergy.brokers.rabbitmq.removal import remove
-
-                remove(broker, LEVELS)
+            removal.callback(drop_database, store)
+        if broker != "none":
+            broker = _own_names(broker, name)
+            removal.callback(_remove_names, broker)
+        yield Place(store=store, broker=broker, folder=Path(made), name=name)
 
 
 def _own_names(broker: str, name: str) -> str:
@@ -86,8 +83,6 @@ def _own_names(broker: str, name: str) -> str:
 
     Programs would start without a broker that does not answer; here it would not be measured.
     """
-    if broker == "none":
-        return broker
     if urlsplit(broker).scheme == "memory":
         raise BadInput(f"programs cannot share {masked(broker)}; accepted are none and amqp://")
     broker = with_options(broker, prefix=name)
@@ -96,6 +91,13 @@ def _own_names(broker: str, name: str) -> str:
     with contextlib.closing(opened):
         opened.declare(LEVELS)
     return broker
+
+
+def _remove_names(broker: str) -> None:
+    # Here, as who measures without a broker need not load what speaks with one.
+    from synergy.brokers.rabbitmq.removal import remove
+
+    remove(broker, LEVELS)
 
 
 def servers_of(args: argparse.Namespace) -> tuple[str | None, str | None]:

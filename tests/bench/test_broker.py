@@ -12,27 +12,21 @@ from tests import servers
 
 def told(*argv: str) -> Any:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--broker")
     arguments(parser)
     return measure(parser.parse_args(argv))
 
 
 def test_a_broker_is_measured() -> None:
-    found = told(servers.rabbitmq(), "--n", "1200", "--hops", "20")
+    found = told("--broker", servers.rabbitmq(), "--n", "1200", "--hops", "20")
     assert found["n"] == 1200
     for name in ("publish", "consume"):
         assert found[name]["units_per_s"] > 0
         assert found[name]["cpu_us"] > 0
-    assert 0 < found["hop"]["p50_ms"] <= found["hop"]["p99_ms"]
+    assert 0 < found["hop_ms"]["p50"] <= found["hop_ms"]["p99"]
 
 
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ("none",),
-        ("memory://",),
-        ("amqp://host/?prefix=", "--n", "0"),
-    ],
-)
-def test_what_cannot_be_measured_is_refused(argv: tuple[str, ...]) -> None:
-    with pytest.raises(BadInput):
-        told(*argv)
+@pytest.mark.parametrize("url", ["none", "memory://"])
+def test_what_cannot_be_measured_is_refused(url: str) -> None:
+    with pytest.raises(BadInput, match=r"accepted are|name one"):
+        told("--broker", url)

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import pytest
+
 from synergy.bench.core import FIGURES
+from synergy.cli.bench import MEASURES
 
 
 def test_the_core_is_measured_and_told_as_one_object(fresh: Any) -> None:
@@ -41,3 +44,9 @@ def test_a_peer_that_cannot_be_installed_is_told_of_with_the_way_round(fresh: An
 
 def test_no_runs_measure_nothing(fresh: Any) -> None:
     assert fresh.run("bench", "core", "--small", "--runs", "0").returncode == 2
+
+
+@pytest.mark.parametrize("what", MEASURES)
+def test_servers_may_be_named_behind_whatever_is_measured(fresh: Any, what: str) -> None:
+    done = fresh.run("bench", what, "--store", "sqlite:///x.db", "--broker", "none", "--help")
+    assert (done.returncode, done.stderr) == (0, "")
