@@ -5,7 +5,7 @@ amqps://…                                               the same over TLS, por
 
 prefix=NAME         what all our exchanges and queues there begin with (synergy)
 queues=quorum       replicated, on servers that are a cluster, and safe on any (the default)
-queues=classic      kept by one server only, which costs it less
+queues=classic      kept by one server, and quicker where that is all there is
 heartbeat=SECONDS   after twice so long without a sign a connection is given up (30)
 cafile=FILE         amqps: who may have signed the server's certificate (the system's)
 certfile=, keyfile= amqps: our own certificate and its key
