@@ -7,7 +7,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
 import pika
-from pika.exceptions import ChannelClosedByBroker
+from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
 from synergy.brokers import open_broker
 from synergy.brokers.message import DEAD, PARKED, TYPE
@@ -76,10 +76,14 @@ class RabbitRig:
             channel.basic_publish(self.topology.units, process, body, envelope, mandatory=True)
 
     def letters(self, place: str) -> list[tuple[str, bytes]]:
-        """Take all that are there."""
+        """Take all that are there; none while the queue is not, or is only being made.
+
+        A server (3.10) answers who asks in that moment with an internal error.
+        """
         found = []
         queue = self.topology.aside(place)
-        with self.channel() as channel, contextlib.suppress(ChannelClosedByBroker):  # none yet
+        not_yet = contextlib.suppress(ChannelClosedByBroker, ConnectionClosedByBroker)
+        with self.channel() as channel, not_yet:
             while True:
                 method, properties, body = channel.basic_get(queue, auto_ack=True)
                 if method is None:
