@@ -50,6 +50,8 @@ def victims(project: Path) -> list[psutil.Process]:
     """The scheduler, the worker, and everything below the worker."""
     found = []
     for file in project.glob(".synergy/*/run/*.pid"):
+        if file.stem == "supervisor":
+            continue  # the demonstration itself
         try:
             program = psutil.Process(int(file.read_text().partition("\n")[0]))
             found += [program, *program.children(recursive=True)]
