@@ -45,6 +45,7 @@ class Yard:
         #: The programs that have left a pid.
         self.found: dict[str, Identity] = {}
         self.started: list[tuple[str, Identity]] = []
+        self.strangers: list[Identity] = []
         self.store = MemoryStore()
         self.bell = MemoryBell()
         self.away = ""
@@ -110,6 +111,7 @@ class Yard:
         process.returncode = 0  # its end is the supervisor's business
         identity = identity_of(process.pid)
         assert identity is not None
+        self.strangers.append(identity)
         return identity
 
     # what the tests look at
@@ -130,6 +132,11 @@ class Yard:
                 os.kill(identity.pid, signal.SIGKILL)
         for supervisor in self.supervisors:
             supervisor.close()
+        for identity in self.strangers:
+            if alive(identity):
+                os.kill(identity.pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(identity.pid, 0)
 
 
 @pytest.fixture
@@ -307,7 +314,6 @@ def test_what_the_box_is_to_run_no_more_is_stopped(yard: Yard) -> None:
     until(supervisor, lambda: not alive(old))
     until(supervisor, lambda: [each.name for each in yard.record().programs] == ["one"])
     assert alive(foreign)
-    os.kill(foreign.pid, signal.SIGKILL)
 
 
 def test_a_second_supervisor_of_a_box_starts_nothing(yard: Yard) -> None:
