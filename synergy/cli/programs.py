@@ -178,14 +178,15 @@ def _start(name: str, project: Project, output: Output) -> int:
     holder = holder_of(project, name)
     if holder is not None:
         raise running_already(project, name, holder)
-    known = programs_of(checked(project))
+    catalog = checked(project)
+    known = programs_of(catalog)
     if name not in known:
         raise NotFound(f"no program {name!r} is registered; known are {', '.join(known)}")
-    bound = known[name]
-    if bound is not None and not admits(bound.boxes, project.box):
-        raise Conflict(
-            f"{name} is bound to boxes {', '.join(bound.boxes)}, and this box is {project.box}"
-        )
+    program = known[name]
+    boxes = catalog.schedulers if program is None else program.boxes
+    if not admits(boxes, project.box):
+        bound = ", ".join(boxes)
+        raise Conflict(f"{name} is bound to boxes {bound}, and this box is {project.box}")
     warn_of_broker(project, output)
     if holder_of(project, SUPERVISOR) is None:
         holder = launch(project, name, "start", name, "--console")

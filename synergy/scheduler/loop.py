@@ -46,6 +46,7 @@ from synergy.core.events import (
 from synergy.core.model import Applied, Job, Lease, LedgerRecord, Request, Unit
 from synergy.core.states import UnitState
 from synergy.errors import Unreachable
+from synergy.leases import LeaseWatch
 from synergy.logs import logger
 from synergy.ports import STANDBY, Bell, Clock, Listener, Publisher, Store
 from synergy.reading import read_loaded
@@ -113,8 +114,7 @@ class Scheduler:
         self._to_ring: set[str] = set()
         #: The time that the engine was told last.
         self._seen: datetime | None = None
-        #: Another's lease as it was last seen, and since when it is like that (monotonic).
-        self._standing: tuple[Lease, float] | None = None
+        self._watch = LeaseWatch(setting.clock, LEASE + RENEWAL)
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Work until told to stop; then hand over the lease."""
@@ -216,18 +216,11 @@ class Scheduler:
         if not self.leading:
             held = store.read_lease(LEASE_NAME)
             if held is not None and held.owner != owner and held.until > now:
-                if not self._has_stood_still(held):
+                if not self._watch.has_stood_still(held):
                     return held
                 # Its end is not compared with our clock, which may differ from the one that set it.
                 now = held.until
         return store.take_lease(LEASE_NAME, owner, now, now + LEASE)
-
-    def _has_stood_still(self, lease: Lease) -> bool:
-        """Whether another's lease was not renewed for the length of a lease, by our own clock."""
-        monotonic = self.setting.clock.monotonic()
-        if self._standing is None or self._standing[0] != lease:
-            self._standing = (lease, monotonic)
-        return monotonic - self._standing[1] > (LEASE + RENEWAL).total_seconds()
 
     def _renewal_is_due(self) -> bool:
         """However much there is to do, the lease is renewed and a stop is heard in between."""
@@ -244,9 +237,9 @@ class Scheduler:
     def _sleep_standing_by(self) -> float:
         """Seconds until the lease ends, or was to be renewed: nobody may ring across boxes."""
         seconds = RENEWAL.total_seconds()
-        if self._standing is not None:
-            until = self._standing[0].until
-            seconds = min(seconds, (until - self.setting.clock.now()).total_seconds())
+        seen = self._watch.seen
+        if seen is not None:
+            seconds = min(seconds, (seen.until - self.setting.clock.now()).total_seconds())
         return max(seconds, 0.0)
 
     # in

@@ -16,6 +16,7 @@ from datetime import timedelta
 from typing import Final
 
 from synergy.errors import Unreachable
+from synergy.leases import LeaseWatch
 from synergy.ports import STANDBY, Bell, Clock, Store
 
 LEASE: Final = timedelta(seconds=15)
@@ -80,6 +81,7 @@ class Turn:
         self._store, self._clock, self._log = store, clock, log
         self._program, self._owner = program, owner
         self._ask_to_stop = ask_to_stop
+        self._watch = LeaseWatch(clock, LEASE + timedelta(seconds=RENEWAL))
         self._asked = 0
         #: Monotonic time before the last successful renewal was sent.
         self._renewed = 0.0
@@ -91,6 +93,8 @@ class Turn:
         sent, now = clock.monotonic(), clock.now()
         try:
             held = self._store.read_lease(name)
+            if held is not None and held.until > now and self._watch.has_stood_still(held):
+                now = held.until  # set by a clock that differs from ours
             if held is None or held.until <= now or held.owner == self._owner:
                 held = self._store.take_lease(name, self._owner, now, now + LEASE)
         except Unreachable as error:

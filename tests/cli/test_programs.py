@@ -296,6 +296,24 @@ def test_the_programs_of_a_context_are_listed(fresh: Any) -> None:
     assert "hello_hourly" in fresh.ok("list")
 
 
+def test_a_program_is_not_started_on_a_box_that_it_is_not_bound_to(fresh: Any) -> None:
+    context = fresh.folder / "context.py"
+    text = context.read_text()
+    assert "context = Context(" in text
+    bound = 'program("loader", boxes=["db-1", "db-2"]), schedulers="ctl-*"'
+    lines = [line for line in text.splitlines() if not line.startswith("context = ")]
+    context.write_text(
+        "\n".join(lines) + f"\nfrom synergy import program\ncontext = Context({bound})\n"
+    )
+    for name, boxes in (("loader", "db-1, db-2"), ("scheduler", "ctl-*")):
+        refused = fresh.run("start", name, SYNERGY_BOX="web-1")
+        assert refused.returncode == 4
+        assert f"{name} is bound to boxes {boxes}, and this box is web-1" in refused.stderr
+    told = {each["program"]: each["boxes"] for each in fresh.json("list")["programs"]}
+    assert told == {"scheduler": ["ctl-*"], "loader": ["db-1", "db-2"]}
+    assert fresh.run("jobs", SYNERGY_BOX="web 1").returncode == 2
+
+
 def test_help_names_every_verb_and_needs_nothing_heavy(fresh: Any) -> None:
     done = subprocess.run(
         [os.sys.executable, "-X", "importtime", "-m", "synergy.cli", "--help"],

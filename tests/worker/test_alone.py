@@ -74,6 +74,23 @@ def test_a_turn_that_is_not_renewed_is_over_when_its_lease_ends(clock: VirtualCl
     assert other.turn.taken()
 
 
+def test_a_lease_that_stands_still_is_over_whatever_its_end_says(clock: VirtualClock) -> None:
+    """Its holder died while its clock was ten years ahead."""
+    store = MemoryStore()
+    ahead = clock.now() + timedelta(days=3652)
+    store.take_lease(lease_name("loader"), "dead", ahead, ahead + LEASE)
+    one, seconds = Box("one", store, clock), 0
+    while not one.turn.taken():
+        clock.advance(timedelta(seconds=1))
+        seconds += 1
+    assert LEASE.total_seconds() <= seconds <= LEASE.total_seconds() + 2 * RENEWAL
+    one.turn.keep()
+    lease = store.read_lease(lease_name("loader"))
+    assert lease is not None
+    assert lease.until == clock.now() + LEASE
+    assert one.asked == []
+
+
 def test_who_cannot_renew_stops_before_anybody_else_may_begin(clock: VirtualClock) -> None:
     store = AwayStore()
     one = Box("one", store, clock)
