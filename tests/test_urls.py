@@ -1,7 +1,12 @@
 """Passwords in addresses are masked, whatever else is wrong with them."""
 
+from pathlib import Path
+
 import pytest
 
+from synergy.app import reading_of
+from synergy.errors import NotFound
+from synergy.project import open_project
 from synergy.urls import masked
 
 
@@ -39,3 +44,10 @@ def test_a_password_is_masked(url: str, shown: str) -> None:
 )
 def test_an_address_without_a_password_is_shown_as_it_is(url: str) -> None:
     assert masked(url) == url
+
+
+def test_a_store_without_a_timetable_is_told_without_its_password(tmp_path: Path) -> None:
+    project = open_project(tmp_path, "memory://me:s3cret@here")
+    with pytest.raises(NotFound, match=r"memory://me:\*\*\*@here") as told:
+        reading_of(project)
+    assert "s3cret" not in str(told.value)
