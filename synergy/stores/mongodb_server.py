@@ -219,11 +219,13 @@ class Server:
 
     def say_what_it_lacks(self) -> None:
         """A line of the log for what cannot be helped from here (RELIABILITY F28, F29)."""
-        greeting = self.answered(lambda: self._client.admin.command("hello"))
+        offer = {"hello": 1, "compression": ["zlib"]}
+        greeting = self.answered(lambda: self._client.admin.command(offer))
         build = self.answered(lambda: self._client.admin.command("buildInfo"))
         version = tuple(build["versionArray"][:3])
         sound = _SOUND.get(version[:2])
-        if version < (8, 3) and (sound is None or version < sound):
+        leaks = version < (8, 3) and (sound is None or version < sound)
+        if leaks and "zlib" in greeting.get("compression", ()):
             _log.warning(
                 "%s runs MongoDB %s, which is open to CVE-2025-14847: upgrade it, or start it "
                 "with --networkMessageCompressors disabled",

@@ -40,9 +40,9 @@ def empty(url: str) -> None:
 class Mongod:
     """A server of a test's own, on the loopback; may be killed and started again."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, compressors: str = "disabled") -> None:
         self._folder = folder
-        self._options = options
+        self._options = ("--networkMessageCompressors", compressors, *options)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -53,7 +53,6 @@ class Mongod:
         command = [
             *(servers.program("mongod"), "--dbpath", self._folder, "--port", str(self.port)),
             *("--bind_ip", "127.0.0.1", "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"),
-            *("--networkMessageCompressors", "disabled"),
             *self._options,
         ]
         with (self._folder / "log").open("ab") as log:
@@ -74,9 +73,9 @@ class Mongod:
 
 
 @contextlib.contextmanager
-def a_mongod(folder: Path, *options: str) -> Iterator[Mongod]:
+def a_mongod(folder: Path, *options: str, compressors: str = "disabled") -> Iterator[Mongod]:
     """A server that runs until the end of the block."""
-    server = Mongod(folder, *options)
+    server = Mongod(folder, *options, compressors=compressors)
     server.start()
     try:
         yield server

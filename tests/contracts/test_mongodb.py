@@ -186,6 +186,21 @@ def test_a_server_that_is_too_old_is_told_so() -> None:
             open_store(f"mongodb://127.0.0.1:{port}/db?serverSelectionTimeoutMS=2000")
 
 
+@pytest.mark.parametrize("compressors", ["snappy,zlib", "snappy", "disabled"])
+def test_a_server_that_leaks_is_told_of_only_where_it_does(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, compressors: str
+) -> None:
+    with a_mongod(tmp_path, compressors=compressors) as server:
+        version = subprocess.run(
+            [servers.program("mongod"), "--version"], capture_output=True, text=True, check=True
+        ).stdout
+        if "v6.0.5" not in version:
+            pytest.skip("that mongod may have been mended")
+        with caplog.at_level("WARNING", "synergy"):
+            MongoStore.open(f"mongodb://127.0.0.1:{server.port}/some").close()
+    assert ("CVE-2025-14847" in caplog.text) == ("zlib" in compressors)
+
+
 def test_without_create_a_missing_store_is_not_found_and_not_made(
     url: str, database: Database[Any]
 ) -> None:
