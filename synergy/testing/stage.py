@@ -7,7 +7,7 @@
     assert stage.state("site_daily", "2026-11-19") == "processed"
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 
 from synergy.core import recovery
@@ -17,7 +17,7 @@ from synergy.core.intervals import Interval
 from synergy.core.model import Applied, Claim, Job, Request, Unit, UnitWrite, embryo
 from synergy.core.states import JobState, UnitInput, UnitState, next_unit_state
 from synergy.core.timetable import Timetable
-from synergy.ports import Bell, Store
+from synergy.ports import Bell, Publisher, Store
 from synergy.scheduler.loop import Scheduler, Setting
 from synergy.scheduler.sources import Measure, SourcesAtOnce
 from synergy.stores import open_store
@@ -72,6 +72,7 @@ class Stage:
         store: Store | None = None,
         bell: Bell | None = None,
         measure: Measure | None = None,
+        publisher: Publisher | None = None,
     ) -> None:
         instant = datetime.fromisoformat(at) if isinstance(at, str) else at
         self.clock = VirtualClock(instant.astimezone(UTC))
@@ -79,6 +80,7 @@ class Stage:
         self.store = store or open_store("memory://")
         self.bell = bell or MemoryBell()
         self.measure: Measure = measure or (lambda source, interval: None)
+        self.publisher = publisher
         self.started: list[str] = []
         self._requests = 0
         self.restart()
@@ -93,6 +95,7 @@ class Stage:
                 catalog=self.catalog,
                 owner="stage",
                 sources=SourcesAtOnce(self.measure),
+                publisher=self.publisher,
             )
         )
         self.scheduler.load()
@@ -116,8 +119,10 @@ class Stage:
         self.clock.set(end)
         self.settle()
 
-    def claim(self, limit: int = 1000, only: str | None = None) -> list[Unit]:
-        """Start requested units as a worker would."""
+    def claim(
+        self, limit: int = 1000, only: str | None = None, keys: Iterable[str] | None = None
+    ) -> list[Unit]:
+        """Start requested units as a worker would: of one process, or those that it was brought."""
         now = self.clock.now()
         claim = Claim(
             owner="worker",
@@ -125,6 +130,7 @@ class Stage:
             lease_until=now + recovery.LEASE,
             limit=limit,
             processes=frozenset({only}) if only else None,
+            keys=None if keys is None else tuple(keys),
         )
         units = self.store.claim(claim)
         self.started += [f"{unit.key}!{unit.attempt}" for unit in units]
