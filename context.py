@@ -90,6 +90,6 @@ context = Context(
     *([host] if settings.HOST else []),
     *([read_logs] if settings.LOG_FILES and not settings.SITE_UNTIL else []),
     *([visitors] if settings.GENERATED else []),
-    program("worker", slots=2),
+    *(program(name, slots=2) for name in settings.WORKERS),
     sources={"events": "workers.stream:keys"},
 )

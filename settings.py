@@ -1,6 +1,6 @@
 """Settings of this installation and of the illustration suite; data only.
 
-Each of the first four may be overridden by an environment variable ``SYNERGY_<NAME>``.  What the
+Each of the first five may be overridden by an environment variable ``SYNERGY_<NAME>``.  What the
 demonstration was last told (which logs, from when until when) lies in ``.synergy/demo.json``.
 """
 
@@ -19,7 +19,9 @@ DATA = _SYNERGY / DEMO.get("name", "suite")
 # synergy's own
 
 #: Where the timetable is kept.  For production: "mongodb://…".
-STORE = f"sqlite:///{DATA}/synergy.db"
+STORE = DEMO.get("store", f"sqlite:///{DATA}/synergy.db")
+#: What brings the units to the workers.  For production: "amqps://…".
+BROKER = DEMO.get("broker", "none")
 #: Logs of the programs and of every attempt.
 LOG_DIR = str(DATA / "logs")
 #: Pid files of the programs.
@@ -49,5 +51,7 @@ SITE_UNTIL = DEMO.get("until")
 SITE_LAG = DEMO.get("lag", 60)
 #: Whether visitors are generated, into the first of the log files.
 GENERATED = DEMO.get("generated", False)
+#: Names of the worker programs.
+WORKERS = DEMO.get("workers", ["worker"])
 #: Whether this machine is sampled.
 HOST = DEMO.get("host", True)

@@ -1,8 +1,8 @@
 """``./launch.py demo``: the illustration suite at work, on logs of yours or on generated visitors.
 
 It only writes down what it was told (``.synergy/demo.json``), reads the logs, and runs the very
-programs that `./launch.py up` runs; everything else is the project's own context.  Killed at any
-moment and started again, it goes on.
+programs that `./launch.py up` runs, on the store and the broker that it is told; everything else is
+the project's own context.  Killed at any moment and started again, it goes on.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import importlib
 import json
+import os
 import re
 import shutil
 import sys
@@ -24,23 +25,33 @@ from typing import Any
 
 import settings
 from db.intake import Reading as LogReading
-from synergy.app import reading_of, stop_on_signals, supervisor_of
+from synergy.app import broker_trouble, reading_of, stop_on_signals, supervisor_of
 from synergy.cli import main as command_line
 from synergy.cli.output import Output, duration
+from synergy.cli.programs import checked, refuse_memory
 from synergy.clock import SystemClock
 from synergy.core.readiness import Waiting, judge
 from synergy.core.states import JobState
-from synergy.errors import BadInput, Conflict, NotFound, SynergyError
+from synergy.errors import BadInput, Conflict, NotFound, SynergyError, Unreachable
 from synergy.programs import AlreadyRunning, PidFile, stop
-from synergy.project import Project, check, load_context, open_project
+from synergy.project import Project, absolute_url, open_project
 from synergy.reading import Reading
+from synergy.stores import is_mongodb
 from synergy.supervisor.children import holder_of, pid_file
 from synergy.supervisor.loop import SUPERVISOR, Supervisor
+from synergy.urls import masked
 from workers import generate, report, stream
+from workers.servers import SUFFIX, Servers, Where
 
 FOLDER = Path(__file__).resolve().parent.parent
 #: Held while a demonstration runs.
 DEMO_PID = FOLDER / ".synergy" / "demo.pid"
+#: File of the figures, in the folder of a demonstration.
+FIGURES = "traffic.db"
+#: How servers that a demonstration brought up are ended.
+STAYING = "they stay up, for a look afterwards; to end them: ./launch.py demo --reset"
+#: Seconds between looks whether the broker answers.
+BROKER_LOOK = 5.0
 #: Days of generated visitors.
 DAYS = 3
 #: The hour of yesterday that fails on purpose.
@@ -86,6 +97,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fail-hour", metavar="LABEL", help="let this hour fail on purpose, such as 2024-05-14T07"
     )
+    parser.add_argument(
+        "--servers",
+        action="store_true",
+        help="on a MongoDB and a RabbitMQ, brought up on this machine where none runs here",
+    )
+    parser.add_argument("--store", metavar="URL", help="keep the timetable there: mongodb://…")
+    parser.add_argument("--broker", metavar="URL", help="bring units to the workers by: amqp://…")
     parser.add_argument("--heal", action="store_true", help="let the failing hour pass")
     parser.add_argument("--reset", action="store_true", help="forget what demonstrations made")
     return parser
@@ -100,8 +118,14 @@ def run(args: argparse.Namespace, output: Output) -> int:
     except AlreadyRunning as error:
         raise Conflict(f"a demonstration is {error}; stop it with Ctrl-C") from error
     try:
-        told = generated() if args.input is None else replay(args, output)
-        project = configure(told)
+        stop_others()
+        where = place(args, output)
+        data = FOLDER / ".synergy" / where.name
+        data.mkdir(parents=True, exist_ok=True)
+        match_figures(data, where.project(FOLDER))
+        told = generated(data) if args.input is None else replay(args, data, output)
+        configure({**where.told, **told})
+        project = where.project(FOLDER)
         if args.fail_hour:
             Path(settings.FAIL_FILE).write_text(args.fail_hour, "utf-8")
         return show(args, project, output)
@@ -111,9 +135,12 @@ def run(args: argparse.Namespace, output: Output) -> int:
 
 def show(args: argparse.Namespace, project: Project, output: Output) -> int:
     """Run what was prepared; the exit code."""
-    output.note(f"data       {settings.DATA} (nothing else is touched)")
-    output.note(f"store      {project.store}   broker  none (workers poll the store)")
-    catalog = check(project, load_context(project), SystemClock().now())
+    catalog = checked(project)
+    embedded = project.broker == "none"
+    output.note(f"data       {settings.DATA}")
+    output.note(f"store      {masked(project.store)}")
+    by = "none (workers look into the store)" if embedded else masked(project.broker)
+    output.note(f"broker     {by}")
     output.note(f"loaded     {len(catalog.trees)} trees, {len(catalog.processes)} processes")
     stopping = stop_on_signals()
     supervisor = supervisor_of(project, catalog, lambda _, text: output.note(text))
@@ -125,20 +152,79 @@ def show(args: argparse.Namespace, project: Project, output: Output) -> int:
             report.write(args.report, report.report(settings.TRAFFIC_DB))
             output.note(f"report     {args.report}")
     try_next(reading, output, live=False)
+    if args.servers:
+        output.note(f"servers    {STAYING}")
     return WITH_FAILURES if failed and args.exit_when_done else 0
+
+
+# where it is kept
+
+
+def place(args: argparse.Namespace, output: Output) -> Where:
+    """Where to keep the timetable, what brings the units; servers are brought up for it."""
+    name = "generated" if args.input is None else _name_of(args)
+    if args.servers:
+        output.note("servers    a MongoDB and a RabbitMQ on this machine, for this machine only")
+        where = Servers(FOLDER).up(name, lambda text: output.note(f"servers    {text}"))
+        output.note(f"servers    {STAYING}")
+        return where
+    store = args.store or os.environ.get("SYNERGY_STORE")
+    broker = args.broker or os.environ.get("SYNERGY_BROKER", "none")
+    if store:
+        store = absolute_url(store, FOLDER)
+        # Figures of another store are others: theirs is another timetable.
+        name = f"{name}-{_digest(masked(store).partition('?')[0])}"
+    return Where(name=name, store=store or None, broker=None if broker == "none" else broker)
+
+
+def _name_of(args: argparse.Namespace) -> str:
+    """The same for the same logs, counted in the same way."""
+    files = [Path(name).resolve() for name in args.input]
+    marks = [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
+    owners = Path(args.clients).read_text("utf-8") if args.clients else ""
+    text = "\n".join([*marks, str(args.site_segment), owners])
+    return f"input-{_digest(text)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def match_figures(data: Path, project: Project) -> None:
+    """See that the figures in `data` are those of the timetable in the store.
+
+    Figures whose timetable is gone are removed, to be counted anew.
+
+    Raises:
+        Conflict: there is a timetable without its figures.
+        Unreachable: the store or the broker does not answer.
+        SynergyError: one of them cannot be used at all.
+    """
+    refuse_memory(project)
+    if trouble := broker_trouble(project):
+        raise Unreachable(trouble)
+    try:
+        reading_of(project).store.close()
+    except NotFound:
+        for file in data.glob(f"{FIGURES}*"):
+            file.unlink()
+        return
+    if not (data / FIGURES).exists():
+        raise Conflict(
+            f"{masked(project.store)} has a timetable already, and its figures are not in {data}: "
+            "something else made it; name another database"
+        )
 
 
 # what to process
 
 
-def generated() -> dict[str, Any]:
+def generated(data: Path) -> dict[str, Any]:
     """Visitors of the last days, invented; one hour fails on purpose.
 
     The first day is remembered beside what was made of it: it stays the same on later days.
     """
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    data = FOLDER / ".synergy" / "generated"
-    data.mkdir(parents=True, exist_ok=True)
     first_day = data / "first-day"
     if not first_day.exists():
         failing = today - timedelta(days=1) + timedelta(hours=FAILING_HOUR)
@@ -150,9 +236,8 @@ def generated() -> dict[str, Any]:
     log = data / generate.NAME
     generate.Visitors(log, datetime.fromisoformat(start)).write_until(datetime.now(UTC))
     with progress("reading the log") as show:
-        stream.read_files(data / "traffic.db", [log], progress=show)
+        stream.read_files(data / FIGURES, [log], progress=show)
     return {
-        "name": "generated",
         "files": [str(log)],
         "clients": str(clients),
         "start": start,
@@ -161,17 +246,11 @@ def generated() -> dict[str, Any]:
     }
 
 
-def replay(args: argparse.Namespace, output: Output) -> dict[str, Any]:
+def replay(args: argparse.Namespace, data: Path, output: Output) -> dict[str, Any]:
     """The named logs, from the first event's hour to the last's."""
     files = [Path(name).resolve() for name in args.input]
     clients = Path(args.clients).resolve() if args.clients else None
-    marks = [f"{file} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
-    owners = clients.read_text("utf-8") if clients else ""
-    text = "\n".join([*marks, str(args.site_segment), owners])
-    name = f"input-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
-    data = FOLDER / ".synergy" / name
-    data.mkdir(parents=True, exist_ok=True)
-    database = data / "traffic.db"
+    database = data / FIGURES
     with progress("reading the logs") as show:
         readings = stream.read_files(
             database, files, args.site_segment, complete=True, progress=show
@@ -184,7 +263,6 @@ def replay(args: argparse.Namespace, output: Output) -> dict[str, Any]:
     first, last = (datetime.fromtimestamp(second // 3600 * 3600, UTC) for second in span)
     output.note(f"events     from {first:%Y-%m-%dT%H} to {last:%Y-%m-%dT%H}")
     return {
-        "name": name,
         "files": [],
         "segment": args.site_segment,
         "clients": str(clients) if clients else None,
@@ -200,6 +278,8 @@ def check_arguments(args: argparse.Namespace) -> None:
     problems = [f"{name} is no file" for name in args.input or () if not Path(name).is_file()]
     if args.input is None and args.clients:
         problems.append("--clients goes with --input: generated visitors have clients of their own")
+    if args.servers and (args.store or args.broker):
+        problems.append("--servers brings its own: leave it out, or --store and --broker")
     if args.site_segment < 1:
         problems.append(f"--site-segment {args.site_segment}: segments are counted from 1")
     if args.clients:
@@ -228,9 +308,12 @@ def _tell(readings: list[LogReading], output: Output) -> None:
             output.note(f"note       {reading.path}: {note}")
 
 
-def configure(told: Mapping[str, Any]) -> Project:
-    """Write down what was told, in the place where settings.py looks; programs of a demonstration
-    before this one are stopped."""
+def stop_others() -> None:
+    """Stop the programs of a demonstration before this one.
+
+    Raises:
+        Conflict: a supervisor keeps them.
+    """
     before = open_project(FOLDER)
     watched = holder_of(before, SUPERVISOR)
     if watched is not None:
@@ -238,15 +321,20 @@ def configure(told: Mapping[str, Any]) -> Project:
             f"a supervisor runs here, process {watched.pid}; stop it first: "
             "./launch.py super --stop"
         )
-    file = FOLDER / ".synergy" / "demo.json"
     for pid in sorted(before.run_dir.glob("*.pid")) if before.run_dir.exists() else []:
         _stop_leftover(pid)
-    if told != settings.DEMO:
-        fresh = file.with_suffix(".new")
-        fresh.write_text(json.dumps(told, indent=1), "utf-8")
-        fresh.replace(file)
-        importlib.reload(settings)
-    return open_project(FOLDER)
+
+
+def configure(told: Mapping[str, Any]) -> None:
+    """Write down what was told, in the place where settings.py looks."""
+    if told == settings.DEMO:
+        return
+    file = FOLDER / ".synergy" / "demo.json"
+    fresh = file.with_suffix(".new")
+    fresh.touch(mode=0o600)  # the addresses in it may have passwords
+    fresh.write_text(json.dumps(told, indent=1), "utf-8")
+    fresh.replace(file)
+    importlib.reload(settings)
 
 
 def _stop_leftover(pid: Path) -> None:
@@ -303,18 +391,22 @@ def watch(
     told = False
     reading: Reading | None = None
     begun = time.monotonic()
+    broker = BrokerWatch(project, output, begun)
     with progress("the timetable") as show:
         while True:
             supervisor.once(0.0)
             began = time.monotonic()
-            with contextlib.suppress(NotFound):  # the scheduler has not made the store yet
+            broker.look(began)
+            # The scheduler has not made it yet; or the supervisor says what is wrong with it.
+            with contextlib.suppress(NotFound, Unreachable):
                 if reading is None:
                     reading = reading_of(project)
                 else:
                     reading = Reading(reading.store, reading.catalog)
             seen = count(reading, SystemClock().now()) if reading else Count(0, 0, 0, False)
             failing = f", {seen.failed} failed" if seen.failed else ""
-            show(seen.finished, max(seen.due, 1), f"{seen.finished} of {seen.due} due{failing}")
+            if reading is not None:
+                show(seen.finished, max(seen.due, 1), f"{seen.finished} of {seen.due} due{failing}")
             if reading is not None and seen.settled and not told:
                 told = True
                 took = duration(time.monotonic() - begun)
@@ -329,6 +421,27 @@ def watch(
             rest = time.monotonic() + max(LOOK, 5 * (time.monotonic() - began))
             while (patience := rest - time.monotonic()) > 0 and not stopping():
                 supervisor.once(patience)
+
+
+class BrokerWatch:
+    """Says when the broker goes away and comes back; the supervisor does that for the store."""
+
+    def __init__(self, project: Project, output: Output, now: float) -> None:
+        self._project, self._output = project, output
+        self._again_at = now + BROKER_LOOK
+        self._trouble = ""
+
+    def look(self, now: float) -> None:
+        """Ask it, if it was not asked just now."""
+        if self._project.broker == "none" or now < self._again_at:
+            return
+        self._again_at = now + BROKER_LOOK
+        trouble = broker_trouble(self._project)
+        if trouble and not self._trouble:
+            self._output.note(f"{trouble}; until then the workers look into the store")
+        elif self._trouble and not trouble:
+            self._output.note("the broker answers again")
+        self._trouble = trouble
 
 
 @contextmanager
@@ -384,7 +497,7 @@ def try_next(reading: Reading, output: Output, *, live: bool) -> None:
     output.line()
     output.line("try:")
     if not live:
-        output.line("  ./launch.py up                (keeps the scheduler and the worker running)")
+        output.line("  ./launch.py up                (keeps the scheduler and the workers running)")
     output.line(f"  ./launch.py why site_daily {day}")
     output.line(f"  ./launch.py jobs site_hourly {of_day[0]}..{of_day[-1]}")
     output.line(f"  ./launch.py reprocess site_hourly {of_day[-1]}")
@@ -410,11 +523,23 @@ def heal(output: Output) -> int:
 
 def reset(output: Output) -> int:
     """Forget every demonstration; what runs of them is stopped first."""
-    data = FOLDER / ".synergy"
+    folder = FOLDER / ".synergy"
     _stop_leftover(DEMO_PID)
-    for pid in sorted(data.glob("*/run/*.pid")):
+    pids = folder.glob("*/run/*.pid")
+    for pid in sorted(pids, key=lambda pid: pid.stem != SUPERVISOR):  # it would begin them anew
         _stop_leftover(pid)
-    if data.exists():
-        shutil.rmtree(data)
-    output.note(f"removed    {data}")
+    Servers(FOLDER).take_back(lambda text: output.note(f"servers    {text}"))
+    others = folder / "services"  # brought up by hand, for something else
+    for path in folder.iterdir() if folder.exists() else ():
+        if path == others:
+            continue
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if others.exists():
+        output.note(f"removed    what was in {folder}, but for {others}: ./launch.py services down")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+        output.note(f"removed    {folder}")
+    where = settings.DEMO.get("store", "")
+    if is_mongodb(where) and not settings.DEMO["name"].endswith(SUFFIX):
+        output.note(f"stays      {masked(where)}: you named it, so it is yours to drop")
     return 0

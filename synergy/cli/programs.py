@@ -84,6 +84,20 @@ def checked(project: Project) -> Catalog:
             made.
     """
     catalog = check(project, load_context(project), SystemClock().now())
+    refuse_memory(project)
+    with contextlib.suppress(NotFound):  # the scheduler makes it
+        store = store_of(project)
+        reconciled(project, store.read_catalog())
+        store.close()
+    return catalog
+
+
+def refuse_memory(project: Project) -> None:
+    """That store and broker can be shared by several programs.
+
+    Raises:
+        BadInput: one of them lives within one.
+    """
     if project.store.startswith("memory:"):
         raise BadInput(
             f"the store {project.store} lives within one program, and these are several; "
@@ -94,11 +108,6 @@ def checked(project: Project) -> Catalog:
             f"the broker {project.broker} lives within one program, and these are several; "
             "accepted are none or amqp://USER:PASSWORD@HOST:PORT/VHOST"
         )
-    with contextlib.suppress(NotFound):  # the scheduler makes it
-        store = store_of(project)
-        reconciled(project, store.read_catalog())
-        store.close()
-    return catalog
 
 
 def warn_of_broker(project: Project, output: Output) -> None:
