@@ -4,7 +4,9 @@ The engine, the scheduler's loop and the worker's protocol are the real ones.  E
 *actor*: a coroutine that reaches the world only through its store, its bell and its clocks.  There
 everything can happen to it: it is killed, paused for longer than a lease, answered with an error
 before or after the effect, its rings are lost, late or out of order, its clock jumps; and whenever
-it waits, the others act.  One seed decides all of it, so that a seed replays exactly.
+it waits, the others act.  In half of the worlds a broker (`carrier`) brings the units, and its
+messages are lost, doubled, late or out of order, too.  One seed decides all of it, so that a seed
+replays exactly.
 
 The store checks every applied write (`invariants`).  Then the faults stop, and everything must come
 to its end (L1–L3).  `cases` makes the timetables, `trials` runs many seeds and shrinks a failing
@@ -46,9 +48,11 @@ from synergy.core.model import (
 )
 from synergy.core.states import JobState
 from synergy.errors import Unreachable
+from synergy.ports import Delivery, Published
 from synergy.reading import Reading
 from synergy.scheduler.loop import Scheduler, Setting
 from synergy.scheduler.sources import SourcesAtOnce
+from synergy.testing.carrier import PROMPT, Carrier, Link
 from synergy.testing.cases import Case, Filed
 from synergy.testing.invariants import Broken, CheckedStore, Violation
 from synergy.worker import messages as at
@@ -305,6 +309,9 @@ class Wire:
         self._alone = False
         #: What the store held before the first write of the transaction.
         self._before: dict[str, Any] | None = None
+        #: Keys that claims have named whose outcome is durable, and those of the transaction.
+        self.decided: set[str] = set()
+        self._named: set[str] = set()
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._store, name)
@@ -332,9 +339,11 @@ class Wire:
             return
         self._boundary("begin", after=False)
         self._alone = True
+        self._named.clear()
         try:
             yield
             self._boundary("commit", after=False)
+            self.decided |= self._named
         except BaseException:
             if self._before is not None:
                 vars(self._store).update(self._before)
@@ -343,6 +352,11 @@ class Wire:
         finally:
             self._alone, self._before = False, None
         self._boundary("commit", after=True)
+
+    @property
+    def alone(self) -> bool:
+        """Whether what it has written last may still be undone."""
+        return self._alone
 
     def _remember(self) -> None:
         # Without faults every transaction is committed.
@@ -365,6 +379,7 @@ class Wire:
         self._boundary("claim", after=False)
         self._remember()
         units = self._store.claim(claim)
+        (self._named if self._alone else self.decided).update(claim.keys or ())
         for unit in units:
             self._actor.world.tell(self._actor, f"claims {unit.key}!{unit.attempt} {unit.state}")
         self._boundary("claim", after=True)
@@ -432,19 +447,43 @@ class SchedulerActor(Actor):
         world = self.world
         self.scheduler = None
         self.sources = SourcesAtOnce(world.measure)
+        self.wire = Wire(self)
         scheduler = Scheduler(
             Setting(
-                store=Wire(self),
+                store=self.wire,
                 bell=self,
                 clock=self,
                 catalog=world.catalog,
                 owner=self.id,
                 sources=self.sources,
+                publisher=None if world.carrier is None else self,
             )
         )
         self.scheduler = scheduler
         turns = iter(range(self.chance.choice([30, 200, TURNS])))
         scheduler.run(lambda: not world.over and next(turns, None) is None and world.faulty)
+
+    # ports.Publisher
+
+    published = Published()
+
+    def publish(self, units: Sequence[Unit]) -> None:
+        """Hand them to the broker: they must stand in the store for certain (I14)."""
+        assert self.world.carrier is not None
+        self.world.check_written(self, units, may_be_undone=self.wire.alone)
+        self.world.carrier.publish(units)
+
+    def flush(self, seconds: float) -> bool:
+        """Nobody waits for it here."""
+        return True
+
+    @property
+    def trouble(self) -> str:
+        """Whether the broker is away."""
+        assert self.world.carrier is not None
+        return "away" if self.world.carrier.away else ""
+
+    # what the world asks
 
     def idles(self) -> bool:
         """Whether all is seen; with the lease on it must be renewed."""
@@ -511,6 +550,11 @@ class WorkerActor(Actor):
     slots: Sequence[_Slot] = ()
     #: Whether the store did not answer.
     unsure = False
+    #: Its connection to the broker, whether that was well when it last looked, and whether
+    #: something has happened there since.
+    link: Link | None = None
+    healthy: bool | None = None
+    stirred = False
 
     def begin(self) -> None:
         """Come to life, with nothing in its slots."""
@@ -523,7 +567,8 @@ class WorkerActor(Actor):
         protocol = WorkerProtocol(self.id, self.world.case.slots, grace=timedelta(seconds=2))
         slots = [_Slot() for _ in range(self.world.case.slots)]
         self.slots, self.unsure = slots, False
-        events: list[at.Event] = []
+        self._connect()
+        events: list[at.Event] = self._brought()
         stop_after = self.monotonic() + self.chance.choice([20.0, 60.0, inf])
         while True:
             if self.monotonic() > stop_after and not protocol.stopping and self.world.faulty:
@@ -535,6 +580,7 @@ class WorkerActor(Actor):
             questions = [action for action in actions if isinstance(action, at.Question)]
             for action in actions:
                 self._do(action, slots, events)
+                self._do_at_broker(action, store.decided)
             if questions:
                 events += self._ask(store, questions)
             if any(isinstance(action, at.Exit) for action in actions):
@@ -549,18 +595,19 @@ class WorkerActor(Actor):
         return [slot.queue[0].unit.key for slot in self.slots if slot.queue]
 
     def _nap(self, seconds: float, busy: bool) -> None:
-        if seconds > 0 and not self.rung:
+        if seconds > 0 and not self.rung and not self.stirred:
             self.listening = True
             self.sleep(seconds if busy else max(seconds, DOZE))
-            while not busy and self.alive and not self.rung and self.idles():
+            while not busy and self.alive and self.idles():
                 self.sleep(DOZE)
             self.listening = False
         if not self.alive:
             raise Killed
 
     def idles(self) -> bool:
-        """Whether nothing is requested, and no answer is missing."""
-        return not self.unsure and not self.world.store._queue
+        """Whether nobody wakes it, nothing is requested, and no answer is missing."""
+        woken = self.rung or self.stirred
+        return not woken and not self.unsure and not self.world.store._queue
 
     def _happened(self, slots: list[_Slot]) -> list[at.Event]:
         events: list[at.Event] = []
@@ -574,7 +621,51 @@ class WorkerActor(Actor):
         if self.rung:
             self.rung = False
             events.append(at.Rang())
+        return events + self._brought()
+
+    # the broker
+
+    def _connect(self) -> None:
+        self.link = self.healthy = None
+        if self.world.carrier is not None:
+            self.link = self.world.carrier.consume(self._stir)
+            self.stirred = True
+
+    def disconnect(self) -> None:
+        """It is dead, or wants no more."""
+        if self.link is not None:
+            self.link.close()
+            self.link, self.stirred = None, False
+
+    def _stir(self) -> None:
+        self.stirred = True
+        self.world.stir(self)
+
+    def _brought(self) -> list[at.Event]:
+        events: list[at.Event] = []
+        if self.link is not None and self.stirred:
+            self.stirred = False
+            deliveries, healthy = self.link.receive(), self.link.healthy
+            if healthy != self.healthy:
+                self.healthy = healthy
+                events.append(at.BrokerHealth(healthy))
+            if deliveries:
+                self.world.tell(self, f"is brought {', '.join(d.unit.key for d in deliveries)}")
+                events.append(at.Offered(deliveries))
         return events
+
+    def _do_at_broker(self, action: at.Action, decided: set[str]) -> None:
+        match action:
+            case at.Acknowledge(deliveries):
+                assert self.link is not None
+                self.world.check_decided(self, deliveries, decided)
+                self.link.acknowledge(deliveries)
+            case at.StopConsuming():
+                self.disconnect()
+            case _:
+                pass
+
+    # its slots
 
     def _ended(self, index: int, slot: _Slot) -> at.Event:
         over = slot.ends
@@ -670,6 +761,11 @@ class World:
         self.schedulers = [SchedulerActor(self, f"s{n}") for n in range(case.schedulers)]
         self.workers = [WorkerActor(self, f"w{n}") for n in range(case.workers)]
         self.actors: list[Actor] = [*self.schedulers, *self.workers]
+        #: The broker, where there is one.
+        self.carrier: Carrier | None = None
+        chance = Random(f"{case.seed}/broker")
+        if chance.random() < 0.5:
+            self.carrier = Carrier(chance, self._at, self.fault)
 
     # the course of things
 
@@ -800,6 +896,8 @@ class World:
     def _calm(self) -> None:
         """The faults stop: clocks are right again, and who is paused goes on."""
         self.faulty = False
+        if self.carrier is not None:
+            self.carrier.calm()
         for actor in self.actors:
             actor.skew = timedelta(0)
             if actor.paused:
@@ -829,6 +927,8 @@ class World:
 
     def ended(self, actor: Actor) -> None:
         """A program is over: somebody starts it again in a while."""
+        if isinstance(actor, WorkerActor):
+            actor.disconnect()
         if not self.over:
             wait = self._restart.choice([0.05, 0.5, 2.0, 6.0, 18.0]) if self.faulty else 0.1
             self._at(wait, actor.begin)
@@ -840,16 +940,23 @@ class World:
                 drawn = self._bell.random()
                 if self.faulty and drawn < self.case.lost_rings:
                     continue
-                late = 0.0005 if drawn < 0.9 or not self.faulty else self._bell.uniform(0, 0.3)
+                late = PROMPT if drawn < 0.9 or not self.faulty else self._bell.uniform(0, 0.3)
                 self._at(late, partial(self._rung, actor))
+
+    def stir(self, actor: Actor) -> None:
+        """Wake an actor, in a moment, for what has arrived."""
+        self._at(PROMPT, partial(self._rouse, actor))
 
     def _rung(self, actor: Actor) -> None:
         actor.rung = True
+        self._rouse(actor)
+
+    def _rouse(self, actor: Actor) -> None:
         if actor.listening and actor.alive and actor.coroutine is not None:
             actor.ticket += 1
             actor.coroutine.switch()
 
-    def fault(self, actor: Actor, kind: str, where: str) -> bool:
+    def fault(self, actor: Actor | Carrier, kind: str, where: str) -> bool:
         """Whether the fault that was drawn happens."""
         if not self.faulty:
             return False
@@ -899,6 +1006,22 @@ class World:
                 self._found("I5", f"{actor.id} starts {unit.key}, which {other.id} runs still")
         if self.recording:
             self.tell(actor, f"runs {unit.key}!{unit.attempt}")
+
+    def check_written(self, actor: Actor, units: Sequence[Unit], *, may_be_undone: bool) -> None:
+        """What is published stands in the store, and for certain (I14)."""
+        for unit in units:
+            if may_be_undone or unit.key not in self.store._units:
+                self._found("I14", f"{actor.id} publishes {unit.key}, which may not be written")
+        if self.recording:
+            self.tell(actor, f"publishes {', '.join(unit.key for unit in units)}")
+
+    def check_decided(
+        self, actor: Actor, deliveries: Sequence[Delivery], decided: set[str]
+    ) -> None:
+        """What is acknowledged has been named by a claim whose outcome is durable (I14)."""
+        for delivery in deliveries:
+            if delivery.unit.key not in decided:
+                self._found("I14", f"{actor.id} acknowledges {delivery.unit.key} without a claim")
 
     def measure(self, source: str, interval: Interval) -> tuple[Json, Json] | None:
         """The source of recomputing processes."""
@@ -1018,7 +1141,7 @@ class World:
 
     # the story
 
-    def tell(self, actor: Actor, text: str) -> None:
+    def tell(self, actor: Actor | Carrier, text: str) -> None:
         """A line of the story."""
         if self.recording:
             self._note(actor.id, text)

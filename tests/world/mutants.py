@@ -179,7 +179,7 @@ MUTANTS = (
     Mutant(
         "after a refusal it is decided on an old view",
         Edit("scheduler.loop:Scheduler._execute", "events = self._changes() + events", "pass"),
-        seeds=range(131, 139),
+        seeds=range(1172, 1180),
     ),
     Mutant(
         "a transition stands twice in the feed",
@@ -222,7 +222,7 @@ MUTANTS = (
     Mutant(
         "an attempt that was given back after its start keeps its number",
         Edit("core.recovery:handed_back", "unit.state is UnitState.IN_PROGRESS", "False"),
-        seeds=range(203, 211),
+        seeds=range(70, 78),
     ),
     Mutant(
         "the feed since the last ledger is not read at the start",
@@ -232,6 +232,49 @@ MUTANTS = (
     Mutant(
         "a claim whose answer was lost is not looked for",
         Edit("worker.protocol:WorkerProtocol._find_claimed", "self._unsure", "False"),
-        seeds=range(6, 14),
+        seeds=range(8, 16),
+    ),
+    Mutant(
+        "a message is acknowledged before its unit is claimed",
+        Edit(
+            "worker.protocol:WorkerProtocol._offered",
+            "self._offers.add(deliveries)",
+            "self._offers.add(deliveries); self._out.append(Acknowledge(tuple(deliveries)))",
+        ),
+        seeds=range(8),
+    ),
+    Mutant(
+        "a message is acknowledged though its claim came to nothing",
+        Edit("worker.protocol:WorkerProtocol._acknowledge", "if each.unit.key in ours", "if True"),
+        seeds=range(15, 23),
+    ),
+    Mutant(
+        "a unit is published before it is written",
+        Edit(
+            "scheduler.loop:Scheduler._execute",
+            "zip(units, store.save_units(units)",
+            "zip(units, self._publish([w.unit for w in units]) * 0 or store.save_units(units)",
+        ),
+        seeds=range(8),
+    ),
+    Mutant(
+        "what was brought is run without a claim",
+        Edit(
+            "worker.protocol:WorkerProtocol._offered",
+            "self._offers.add(deliveries)",
+            "[self._begin(Held(each.unit.moved(UnitState.IN_PROGRESS, self._now, "
+            "owner=self._id + '/0', lease_until=self._now + self._lease), self._now, self._time, "
+            "self._time + self._validity)) for each in deliveries]",
+        ),
+        seeds=range(8),
+    ),
+    Mutant(
+        "what was never brought is not looked for",
+        Edit(
+            "worker.protocol:WorkerProtocol._wish",
+            "return _Wish(max(self._look_at, silence), free, ahead)",
+            "return None if self._healthy else _Wish(self._look_at, free, ahead)",
+        ),
+        seeds=range(8),
     ),
 )
