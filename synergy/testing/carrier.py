@@ -143,6 +143,7 @@ class Link:
         #: What is not acknowledged, by connection and number.
         self._held: dict[tuple[int, int], Unit] = {}
         self._connection = self._number = 0
+        self._closed = False
 
     @property
     def healthy(self) -> bool:
@@ -162,6 +163,7 @@ class Link:
 
     def close(self) -> None:
         """Give back what is not acknowledged."""
+        self._closed = True
         self._carrier.forget(self)
         self._give_back()
         self._carrier.hand_out()
@@ -190,8 +192,8 @@ class Link:
             self._stir()
 
     def restore(self) -> None:
-        """It is there again, if the broker is."""
-        if not self._connected and not self._carrier.away:
+        """It is there again, if the broker is and it is still wanted."""
+        if not self._connected and not self._closed and not self._carrier.away:
             self._connected = True
             self._carrier.hand_out()
             self._stir()

@@ -64,6 +64,11 @@ def test_everything_that_can_happen_happens() -> None:
     assert kept > 5
 
 
+def test_a_connection_that_was_closed_while_it_was_gone_does_not_come_back() -> None:
+    """Its worker, which had stopped taking offers, was woken for ever by it."""
+    assert trial(4654)[1] is None
+
+
 def stories(seed: int, hash_seed: int) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "synergy.testing.trials", "--seed", f"{seed}"],
