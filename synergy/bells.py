@@ -1,9 +1,65 @@
-"""Several doorbells as one: the bell of this box, and that of a broker beside it."""
+"""What doorbells are made of: ears, which may be waited for, and several bells as one."""
 
+import contextlib
+import select
 import selectors
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Sequence
 
 from synergy.ports import Bell, Listener
+
+
+class Ear:
+    """The `Listener` port: a datagram socket that is readable when it has been rung."""
+
+    def __init__(self, ear: socket.socket, forget: Callable[[], None]) -> None:
+        self._ear = ear
+        self._forget = forget
+        self._poll = select.poll()
+        self._poll.register(ear, select.POLLIN)
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._ear.fileno()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep until it rings, or so long; True when it rang."""
+        if not self._poll.poll(max(0.0, seconds) * 1000):
+            return False
+        self.drain()
+        return True
+
+    def drain(self) -> None:
+        """Forget the rings so far."""
+        with contextlib.suppress(OSError):
+            while True:
+                self._ear.recv(16)
+
+    def close(self) -> None:
+        """Stop listening; twice is harmless."""
+        if self._ear.fileno() >= 0:
+            self._forget()
+            self._ear.close()
+
+
+class Wake(Ear):
+    """An ear that any thread of this process may ring; several rings before it looks are one."""
+
+    def __init__(self, forget: "Callable[[Wake], None]" = lambda _: None) -> None:
+        ear, self._mouth = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        ear.setblocking(False)
+        self._mouth.setblocking(False)
+
+        def close() -> None:
+            forget(self)
+            self._mouth.close()
+
+        super().__init__(ear, close)
+
+    def set(self) -> None:
+        """Ring; never fails, also when it is closed."""
+        with contextlib.suppress(OSError):
+            self._mouth.send(b"!")
 
 
 class Bells:

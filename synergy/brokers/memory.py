@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from synergy.bells import Wake
 from synergy.brokers.message import KEPT, TYPE, Misfit, decode, encode
-from synergy.brokers.wake import Wake
 from synergy.core.model import Unit
 from synergy.ports import Delivery, Published
 

@@ -10,14 +10,14 @@ import contextlib
 import errno
 import hashlib
 import os
-import select
 import socket
 import stat
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
+
+from synergy.bells import Ear, Wake
 
 #: Longest path that a Unix socket takes on every system we run on (macOS 104, Linux 108 bytes).
 _SOCKET_PATH_LIMIT = 103
@@ -43,64 +43,23 @@ def place_of(store: str | Path) -> Path:
     return place
 
 
-class SocketListener:
-    """An ear: a datagram socket that is readable when it has been rung."""
-
-    def __init__(self, ear: socket.socket, forget: Callable[[], None]) -> None:
-        self._ear = ear
-        self._forget = forget
-        self._poll = select.poll()
-        self._poll.register(ear, select.POLLIN)
-
-    def fileno(self) -> int:
-        """The socket's descriptor."""
-        return self._ear.fileno()
-
-    def wait(self, seconds: float) -> bool:
-        """Sleep until it rings, or so long; True when it rang."""
-        if not self._poll.poll(max(0.0, seconds) * 1000):
-            return False
-        self.drain()
-        return True
-
-    def drain(self) -> None:
-        """Forget the rings so far."""
-        with contextlib.suppress(OSError):
-            while True:
-                self._ear.recv(16)
-
-    def close(self) -> None:
-        """Stop listening; twice is harmless."""
-        if self._ear.fileno() >= 0:
-            self._forget()
-            self._ear.close()
-
-
 class MemoryBell:
     """A bell for the threads that share this object."""
 
     def __init__(self) -> None:
-        self._mouths: dict[str, list[socket.socket]] = {}
+        self._ears: dict[str, list[Wake]] = {}
 
     def ring(self, role: str) -> None:
         """Wake everybody who listens as `role`."""
-        for mouth in tuple(self._mouths.get(role, ())):
-            with contextlib.suppress(OSError):
-                mouth.send(b"!")
+        for ear in tuple(self._ears.get(role, ())):
+            ear.set()
 
-    def listen(self, role: str) -> SocketListener:
+    def listen(self, role: str) -> Wake:
         """Begin to listen."""
-        ear, mouth = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        ear.setblocking(False)
-        mouth.setblocking(False)
-        mouths = self._mouths.setdefault(role, [])
-        mouths.append(mouth)
-
-        def forget() -> None:
-            mouths.remove(mouth)
-            mouth.close()
-
-        return SocketListener(ear, forget)
+        ears = self._ears.setdefault(role, [])
+        ear = Wake(ears.remove)
+        ears.append(ear)
+        return ear
 
 
 class SocketBell:
@@ -131,12 +90,12 @@ class SocketBell:
                     except OSError:
                         pass  # full: it has been rung already; gone: it stopped listening
 
-    def listen(self, role: str) -> SocketListener:
+    def listen(self, role: str) -> Ear:
         """Begin to listen; deaf, so that only polling helps, where the folder is not ours."""
         ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         ear.setblocking(False)
         if not self._is_private():
-            return SocketListener(ear, lambda: None)
+            return Ear(ear, lambda: None)
         for number in count():
             path = self.place / f"{role}-{os.getpid()}-{number}.sock"
             try:
@@ -145,8 +104,8 @@ class SocketBell:
                 if error.errno == errno.EADDRINUSE:
                     continue
                 break
-            return SocketListener(ear, partial(path.unlink, missing_ok=True))
-        return SocketListener(ear, lambda: None)
+            return Ear(ear, partial(path.unlink, missing_ok=True))
+        return Ear(ear, lambda: None)
 
     def _is_private(self) -> bool:
         """Make the folder; False where somebody else made it, who could then ring and listen."""

@@ -9,10 +9,10 @@ from typing import Any
 
 from pika.channel import Channel
 
+from synergy.bells import Wake
 from synergy.brokers.rabbitmq.address import Address
 from synergy.brokers.rabbitmq.link import Link
 from synergy.brokers.rabbitmq.topology import Topology
-from synergy.brokers.wake import Wake
 
 
 class RabbitBell:

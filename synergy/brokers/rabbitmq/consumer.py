@@ -16,11 +16,11 @@ from typing import Any, Final
 from pika.channel import Channel
 from pika.spec import Basic, BasicProperties
 
+from synergy.bells import Wake
 from synergy.brokers.message import Misfit, decode
 from synergy.brokers.rabbitmq.address import Address
 from synergy.brokers.rabbitmq.link import Link
 from synergy.brokers.rabbitmq.topology import Topology
-from synergy.brokers.wake import Wake
 from synergy.logs import logger
 from synergy.ports import Delivery
 
