@@ -65,6 +65,8 @@ DOZE: Final = 2.0
 #: Seconds of virtual time after the last fault within which everything must have ended, beside
 #: those that the work itself takes, and not counting time in which there was nothing to do.
 END_WITHIN: Final = 200.0
+#: The wall clocks leap no further beyond the end of the case, whatever is open still.
+BEYOND: Final = timedelta(days=60)
 #: Seconds after the faults within which everybody has looked at the clock and at the leases.
 NOTICED: Final = 4 * DOZE
 #: Who does so much without time passing is stuck.
@@ -816,7 +818,7 @@ class World:
                 if self._leap():
                     by = self.seconds + within
             self._next()
-            if self.seconds > by:
+            if self.seconds > by or self.now > self.case.end + BEYOND:
                 self._found("L1", f"no end: {self._open_ends()}")
 
     def _pass(self, until: float) -> None:
