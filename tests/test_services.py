@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import pytest
 from synergy.errors import BadInput
 from synergy.programs import PidFile, alive, identity_of
 from synergy.services import wire
-from synergy.services.keeping import compose_environment
+from synergy.services.keeping import await_free, compose_environment
 from synergy.services.kinds import KINDS, Kind, Mongo, MongoSet, Rabbit
 from synergy.services.sources import (
     Machine,
@@ -181,6 +182,16 @@ def test_what_does_not_start_says_why_and_leaves_nothing(services: Services) -> 
     assert "made of cheese" in done.stderr
     assert done.stdout == ""
     assert services.state("mongodb")["state"] == "absent"
+
+
+def test_a_port_that_a_killed_server_still_holds_is_waited_for() -> None:
+    dying = socket.create_server(("127.0.0.1", 0))
+    port = dying.getsockname()[1]
+    release = threading.Timer(0.1, dying.close)
+    release.start()
+    await_free(Rabbit(), "rabbitmq", port)
+    release.join()
+    socket.create_server(("127.0.0.1", port)).close()
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from synergy.errors import BadInput, Conflict, SynergyError, TimedOut, Unreachable
 from synergy.programs import Identity, PidFile, alive, identity_of, start_detached, stop
-from synergy.services.kinds import HOST, KINDS, MARK, Kind, Launch, MongoSet, own_environment
+from synergy.services.kinds import HOST, KINDS, MARK, Kind, MongoSet, own_environment
 from synergy.services.sources import Say, Source, Way, choose, install, machine_now
 from synergy.services.standing import FILE, Standing, read, write
 
@@ -33,6 +33,8 @@ PATIENCE = 90.0
 LOOK = 0.05
 #: Seconds that an unknown server has to take a connection.
 CONNECT_PATIENCE = 5.0
+#: Seconds that a port has to become free whose process has ended.
+RELEASE = 2.0
 #: Lines of what a server said that did not start.
 LAST_WORDS = 12
 #: Ports are taken from here: below those that the system gives to outgoing connections, so that
@@ -212,7 +214,7 @@ def _start(place: Place, kind: Kind, stands: Standing) -> Standing:
         if known is not None and alive(known):
             continue
         for name in launch.ports:
-            _check_free(kind, launch, stands.ports[name])
+            await_free(kind, launch.name, stands.ports[name])
         log = _log(place, launch.name)
         environment = own_environment(launch.environment, _mark(place, kind.name))
         pid = start_detached(launch.argv, log, place.folder, environment)
@@ -274,17 +276,23 @@ def _check_reachable(kind: Kind, url: str) -> None:
     )
 
 
-def _check_free(kind: Kind, launch: Launch, port: int) -> None:
-    """That a remembered port is still free.
+def await_free(kind: Kind, name: str, port: int) -> None:
+    """That a remembered port is free, for the process `name`.
+
+    A process that was killed is gone some milliseconds before its sockets are, if it had many
+    threads: the system closes them with the last of these.
 
     Raises:
         Conflict: somebody else has it.
     """
-    if not _is_free(port):
-        raise Conflict(
-            f"{kind.title}: port {port} of its {launch.name} is taken by somebody else; "
-            f"choose anew with: services down {kind.name}, then services up"
-        )
+    give_up = time.monotonic() + RELEASE
+    while not _is_free(port):
+        if time.monotonic() > give_up:
+            raise Conflict(
+                f"{kind.title}: port {port} of its {name} is taken by somebody else; "
+                f"choose anew with: services down {kind.name}, then services up"
+            )
+        time.sleep(LOOK)
 
 
 def _free_ports(count: int) -> list[int]:
