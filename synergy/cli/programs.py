@@ -101,7 +101,7 @@ def refuse_memory(project: Project) -> None:
     if project.store.startswith("memory:"):
         raise BadInput(
             f"the store {project.store} lives within one program, and these are several; "
-            "accepted are sqlite:///relative/path.db or sqlite:////absolute/path.db"
+            "accepted are sqlite:///relative/path.db, sqlite:////absolute/path.db or mongodb://…"
         )
     if project.broker.startswith("memory:"):
         raise BadInput(
