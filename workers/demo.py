@@ -25,7 +25,7 @@ from typing import Any
 
 import settings
 from db.intake import Reading as LogReading
-from synergy.app import broker_trouble, reading_of, stop_on_signals, supervisor_of
+from synergy.app import broker_trouble, programs_of, reading_of, stop_on_signals, supervisor_of
 from synergy.cli import main as command_line
 from synergy.cli.output import Output, duration
 from synergy.cli.programs import checked, refuse_memory
@@ -36,6 +36,7 @@ from synergy.errors import BadInput, Conflict, NotFound, SynergyError, Unreachab
 from synergy.programs import AlreadyRunning, PidFile, stop
 from synergy.project import Project, absolute_url, open_project
 from synergy.reading import Reading
+from synergy.services import Unavailable
 from synergy.stores import is_mongodb
 from synergy.supervisor.children import holder_of, pid_file
 from synergy.supervisor.loop import SUPERVISOR, Supervisor
@@ -121,8 +122,8 @@ def run(args: argparse.Namespace, output: Output) -> int:
         stop_others()
         where = place(args, output)
         data = FOLDER / ".synergy" / where.name
-        data.mkdir(parents=True, exist_ok=True)
         match_figures(data, where.project(FOLDER))
+        data.mkdir(parents=True, exist_ok=True)
         told = generated(data) if args.input is None else replay(args, data, output)
         configure({**where.told, **told})
         project = where.project(FOLDER)
@@ -142,6 +143,7 @@ def show(args: argparse.Namespace, project: Project, output: Output) -> int:
     by = "none (workers look into the store)" if embedded else masked(project.broker)
     output.note(f"broker     {by}")
     output.note(f"loaded     {len(catalog.trees)} trees, {len(catalog.processes)} processes")
+    output.note(f"supervisor keeps {', '.join(programs_of(catalog))}: what ends is begun anew")
     stopping = stop_on_signals()
     supervisor = supervisor_of(project, catalog, lambda _, text: output.note(text))
     with pid_file(project, SUPERVISOR), contextlib.closing(supervisor):
@@ -165,7 +167,13 @@ def place(args: argparse.Namespace, output: Output) -> Where:
     name = "generated" if args.input is None else _name_of(args)
     if args.servers:
         output.note("servers    a MongoDB and a RabbitMQ on this machine, for this machine only")
-        where = Servers(FOLDER).up(name, lambda text: output.note(f"servers    {text}"))
+        try:
+            where = Servers(FOLDER).up(name, lambda text: output.note(f"servers    {text}"))
+        except Unavailable as error:
+            raise Unavailable(
+                f"{error}\nname servers of yours (--store mongodb://… --broker amqp://…), or go "
+                "without: ./launch.py demo"
+            ) from error
         output.note(f"servers    {STAYING}")
         return where
     store = args.store or os.environ.get("SYNERGY_STORE")

@@ -75,13 +75,14 @@ class Servers:
         ours = sorted((set(known["ours"]) & stood) | (set(KINDS) - stood))
         self._file.parent.mkdir(mode=0o700, exist_ok=True)
         # Before they are: whoever is killed now leaves servers that `take_back` knows.
-        self._file.write_text(json.dumps({**known, "ours": ours}), "utf-8")
+        self._write({**known, "ours": ours})
         kinds = services.kinds_named(KINDS, 1)
         try:
             found = services.servers_up(self._place, kinds, os.environ, say)
         except BaseException:
             new = [kind for kind in kinds if kind.name not in stood]
             services.servers_down(self._place, new, lambda text: None)
+            self._write({**known, "ours": sorted(set(ours) & stood)})
             raise
         urls = {one.name: one.url for one in found}
         return _named(f"{name}{SUFFIX}", known["token"], urls)
@@ -91,20 +92,27 @@ class Servers:
         if not self._file.exists():
             return
         known = self._read()
-        found = {one.name: one for one in self._status()}
-        if not all(found[name].state == "absent" or name in known["ours"] for name in KINDS):
-            urls = {name: found[name].url for name in KINDS}
+        found = self._status()
+        urls = {one.name: one.url for one in found}
+        others = [one for one in found if one.name not in known["ours"] or one.state == "given"]
+        if others and not all(urls.values()):
+            say(
+                "what is on servers that the environment has named stays: it does not name them now"
+            )
+        elif others:
             for folder in sorted(self._file.parent.glob(f"*{SUFFIX}")):
                 self._remove(_named(folder.name, known["token"], urls), say)
-        ours = services.kinds_named(known["ours"], 1) if known["ours"] else ()
-        services.servers_down(self._place, ours, say)
+        if known["ours"]:
+            services.servers_down(self._place, services.kinds_named(known["ours"], 1), say)
         self._file.unlink()
 
     def _remove(self, where: Where, say: Say) -> None:
         try:
             project = where.project(self.folder)
             with contextlib.suppress(NotFound):
-                remove(project.broker, names_of(reading_of(project).catalog))
+                reading = reading_of(project)
+                reading.store.close()
+                remove(project.broker, names_of(reading.catalog))
             drop_database(project.store)
         except SynergyError as error:
             say(f"what {where.name} left there stays: {error}")
@@ -119,6 +127,9 @@ class Servers:
             known: dict[str, Any] = json.loads(self._file.read_text("utf-8"))
             return known
         return {"ours": [], "token": secrets.token_hex(4)}
+
+    def _write(self, known: dict[str, Any]) -> None:
+        self._file.write_text(json.dumps(known), "utf-8")
 
     @property
     def _file(self) -> Path:

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from synergy.brokers.rabbitmq.removal import remove
+from synergy.programs import alive, identity_of
+from synergy.services import Place, servers_status
 from synergy.stores.removal import drop_database
 from tests import servers
+from workers.servers import KINDS
 
 REPO = Path(__file__).resolve().parents[2]
 #: Seconds that one run may take; undisturbed it takes five, most of them to start the programs.
@@ -24,19 +27,13 @@ PROCESSES = (
     *("client_yearly", "client_monthly", "client_daily", "alert_daily"),
 )
 
-#: Opens a place on a server that is a test's own, and leaves nothing there.
-Place = Callable[[], AbstractContextManager[str]]
+#: Opens a place that is a test's own, and leaves nothing there.
+Open = Callable[[], AbstractContextManager[str]]
 
 pytestmark = pytest.mark.slow
 
 #: Part of the log → the day it starts on; all end with the last file's.
 STARTS = {"whole": "2024-05-12", "part": "2024-05-19"}
-
-
-@contextmanager
-def memory() -> Iterator[str]:
-    """Within one process."""
-    yield "memory://"
 
 
 @contextmanager
@@ -48,19 +45,25 @@ def sqlite() -> Iterator[str]:
 @contextmanager
 def mongodb() -> Iterator[str]:
     """A database of its own on a standalone server."""
-    yield from a_database(servers.mongodb())
+    with a_database(servers.mongodb()) as url:
+        yield url
 
 
 @contextmanager
 def mongodb_set() -> Iterator[str]:
     """A database of its own on a replica set."""
-    yield from a_database(servers.mongodb_set())
+    with a_database(servers.mongodb_set()) as url:
+        yield url
 
 
+@contextmanager
 def a_database(server: str) -> Iterator[str]:
+    """Dropped in the end."""
     url = servers.with_database(server, servers.fresh_name("log"))
-    yield url
-    drop_database(url)
+    try:
+        yield url
+    finally:
+        drop_database(url)
 
 
 @contextmanager
@@ -73,8 +76,10 @@ def none() -> Iterator[str]:
 def rabbitmq() -> Iterator[str]:
     """Names of its own on a server."""
     url = f"{servers.rabbitmq()}?prefix={servers.fresh_name('log')}"
-    yield url
-    remove(url, PROCESSES)
+    try:
+        yield url
+    finally:
+        remove(url, PROCESSES)
 
 
 class Suite:
@@ -91,19 +96,25 @@ class Suite:
             ignore = shutil.ignore_patterns("__pycache__")
             shutil.copytree(REPO / name, folder / name, ignore=ignore)
 
-    def report(self, part: str, store: str, broker: str) -> bytes:
-        """Work a part of the log there; what the report says."""
+    def in_one_process(self, part: str, broker: str) -> bytes:
+        """Work a part of the log there, the store in memory; what the report says."""
         logs, out = [str(path) for path in self.parts[part]], self.folder / "out.json"
-        if store == "memory://":
-            self._tell(part)
-            self._run(Path(__file__).with_name("in_one_process.py"), *logs, broker, out)
-        else:
-            self._run(
-                *("-m", "synergy.cli", "demo", "--input", *logs, "--site-segment", "2"),
-                *("--clients", self.clients, "--store", store, "--broker", broker),
-                *("--exit-when-done", "--report", out),
-            )
+        self._tell(part)
+        self._run(Path(__file__).with_name("in_one_process.py"), *logs, broker, out)
         return out.read_bytes()
+
+    def demonstrate(self, part: str, *where: str) -> bytes:
+        """The same by the demonstration, with its programs."""
+        out = self.folder / "out.json"
+        self.demo(
+            *("--input", *self.parts[part], "--site-segment", "2", "--clients", self.clients),
+            *(*where, "--exit-when-done", "--report", out),
+        )
+        return out.read_bytes()
+
+    def demo(self, *words: str | Path) -> str:
+        """A command of the demonstration; what it tells beside its data."""
+        return self._run("-m", "synergy.cli", "demo", *words)
 
     def _tell(self, part: str) -> None:
         """What the demonstration would write down."""
@@ -113,7 +124,7 @@ class Suite:
         file.parent.mkdir()
         file.write_text(json.dumps({**told, **span}))
 
-    def _run(self, *words: str | Path) -> None:
+    def _run(self, *words: str | Path) -> str:
         done = subprocess.run(
             [sys.executable, *words],
             cwd=self.folder,
@@ -123,6 +134,7 @@ class Suite:
             timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stderr
+        return done.stderr
 
 
 @pytest.fixture
@@ -138,7 +150,7 @@ def expected(
     found = {}
     for part in STARTS:
         with folders() as folder:
-            found[part] = Suite(Path(folder), logs, truth).report(part, "memory://", "none")
+            found[part] = Suite(Path(folder), logs, truth).in_one_process(part, "none")
     return found
 
 
@@ -160,7 +172,6 @@ def test_in_one_process_the_figures_are_the_counted_ones(
 @pytest.mark.parametrize(
     ("store", "broker", "part"),
     [
-        (memory, rabbitmq, "part"),
         (sqlite, none, "whole"),
         (sqlite, rabbitmq, "part"),
         (mongodb, none, "part"),
@@ -170,7 +181,35 @@ def test_in_one_process_the_figures_are_the_counted_ones(
     ],
 )
 def test_on_every_store_and_broker_the_report_is_the_same(
-    suite: Suite, expected: dict[str, bytes], store: Place, broker: Place, part: str
+    suite: Suite, expected: dict[str, bytes], store: Open, broker: Open, part: str
 ) -> None:
     with store() as keeps, broker() as brings:
-        assert suite.report(part, keeps, brings) == expected[part]
+        found = suite.demonstrate(part, "--store", keeps, "--broker", brings)
+    assert found == expected[part]
+
+
+def test_in_one_process_with_nothing_but_what_is_brought_it_is_the_same(
+    suite: Suite, expected: dict[str, bytes]
+) -> None:
+    with rabbitmq() as brings:
+        assert suite.in_one_process("part", brings) == expected["part"]
+
+
+def test_servers_that_it_brings_up_itself_are_gone_when_it_is_forgotten(
+    suite: Suite, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers.mongodb(), servers.rabbitmq()  # where there are such, it can bring up its own
+    for name in ("MONGODB", "RABBITMQ"):
+        monkeypatch.delenv(f"SYNERGY_TEST_{name}")
+    place = Place(suite.folder / ".synergy" / "services", suite.folder / "compose.yaml")
+    try:
+        assert suite.demonstrate("part", "--servers") == expected["part"]
+        found = {one.name: one for one in servers_status(place, {})}
+        began = [identity_of(pid) for name in KINDS for pid in found[name].pids.values()]
+        assert len(began) >= 2
+    finally:
+        said = suite.demo("--reset")
+    assert "mongodb: ended" in said
+    assert "rabbitmq: ended" in said
+    assert not [process for process in began if process is not None and alive(process)]
+    assert not (suite.folder / ".synergy").exists()
