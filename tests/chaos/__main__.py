@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of all that is drawn; another each time")
     parser.add_argument("--seconds", type=float, default=60.0, help="of a long outage; 60")
     parser.add_argument("--alone", action="store_true", help="no supervisor keeps the programs")
+    parser.add_argument("--standby", action="store_true", help="a second box has a scheduler too")
     parser.add_argument(
         "--services", type=Path, help="folder of the servers, which stay; else they go afterwards"
     )
@@ -34,6 +35,7 @@ def main() -> int:
         seed=seed,
         rounds=args.rounds,
         supervised=not args.alone,
+        standby=args.standby,
         seconds=args.seconds,
         keep=args.keep,
     )

@@ -37,6 +37,10 @@ PATIENCE = 90.0
 LOOK = 0.02
 #: The worker programs, and how many units each works at a time.
 WORKERS, SLOTS = ("worker-1", "worker-2"), 2
+PROGRAMS = (*WORKERS, SCHEDULER)
+
+#: The box where they run.
+FIRST = "box-1"
 
 _CONTEXT = """\
 from synergy import Context, daily, hourly, monthly, program, tree
@@ -50,7 +54,7 @@ context = Context(
         until="{until}",
         lag=0,
     ),
-    *(program(name, slots={slots}) for name in {workers}),
+    *(program(name, slots={slots}, boxes="{first}") for name in {workers}),
 )
 """
 _WORK = """\
@@ -153,10 +157,10 @@ class Box:
         """Start a program in the foreground, and wait until it has shown itself."""
         self._spawn(program, "-m", "synergy.cli", "start", program, "--console")
 
-    def supervise(self) -> None:
-        """Start the supervisor, and wait until all programs have shown themselves."""
+    def supervise(self, *programs: str) -> None:
+        """Start the supervisor, and wait until the programs that it keeps have shown themselves."""
         self._spawn(SUPERVISOR, "-m", "synergy.cli", "super", "--start", "--console")
-        wait_for(lambda: all(map(self.holder, (SCHEDULER, *WORKERS))), "the supervised programs")
+        wait_for(lambda: all(map(self.holder, programs)), "the supervised programs")
 
     def start_leaseless(self) -> None:
         """Start a scheduler that takes itself for the leader, whoever else does."""
@@ -178,14 +182,9 @@ class Box:
         process = self.process(program)
         at = time.monotonic()
         process.kill()
-        self.collect()
+        if started := self._started.pop(program, None):
+            started.wait()
         return at
-
-    def collect(self) -> None:
-        """Take note of the programs started here that have ended."""
-        for name, started in [*self._started.items()]:
-            if started.poll() is not None:
-                del self._started[name]
 
     def stop(self) -> None:
         """Stop everything; what does not stop is killed, and so is what a supervisor left."""
@@ -245,7 +244,9 @@ class Rig:
         self._bell = open_bell(place.store)
         self._witness = self.folder / "witness"
         begin, until = (each.isoformat() for each in span)
-        context = _CONTEXT.format(begin=begin, until=until, slots=SLOTS, workers=WORKERS)
+        context = _CONTEXT.format(
+            begin=begin, until=until, slots=SLOTS, workers=WORKERS, first=FIRST
+        )
         (self.folder / "context.py").write_text(context)
         (self.folder / "work.py").write_text(_WORK)
         self.pace(0, 0)
@@ -264,7 +265,7 @@ class Rig:
         mine = {f"SYNERGY_{name}": value for name, value in settings.items()}
         return {**own, **mine, "PYTHONPATH": str(REPO)}
 
-    def box(self, name: str = "box-1") -> Box:
+    def box(self, name: str = FIRST) -> Box:
         """A box of the project; the same for the same name."""
         return self.boxes.setdefault(name, Box(self, name))
 
@@ -272,9 +273,9 @@ class Rig:
         """One box with a scheduler and the workers; the first wave of all hours is through."""
         box = self.box()
         if supervised:
-            box.supervise()
+            box.supervise(*PROGRAMS)
         else:
-            for program in (*WORKERS, SCHEDULER):
+            for program in PROGRAMS:
                 box.start(program)
         self.settle()
         return box
