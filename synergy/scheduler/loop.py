@@ -8,8 +8,9 @@ to be woken.
 
 What is requested is published where there is a broker, once, and nobody keeps a record of it: a
 unit whose message is lost, or was never sent since the scheduler died in between, is found by the
-workers, who look into the store now and then (D10).  They are rung instead where no broker is well,
-and for what has to wait for its time, which no message tells them.
+workers, who look into the store now and then (D10).  What others have requested again is published
+too: workers to whom a broker brings a lot look seldom.  They are rung instead where no broker is
+well, and find by looking what has to wait for its time, which no message tells them.
 
 A store that cannot be written leaves writes behind whose outcome is unknown.  The loop does not
 guess: it throws the engine away and builds a new one from what stands in the store (protocol D1),
@@ -112,6 +113,8 @@ class Scheduler:
         self._moved: list[Job] = []
         self._obeyed: list[Request] = []
         self._to_ring: set[str] = set()
+        #: Of units that were requested again and published: key and version.
+        self._brought: dict[str, int] = {}
         #: The time that the engine was told last.
         self._seen: datetime | None = None
         self._watch = LeaseWatch(setting.clock, LEASE + RENEWAL)
@@ -172,6 +175,7 @@ class Scheduler:
         self._stored_position = self._position
         self._requests = {request.id for request in loaded.requests}
         self._own.clear()
+        self._brought.clear()
         self._requested.clear()
         self._moved.clear()
         self._obeyed.clear()
@@ -265,6 +269,7 @@ class Scheduler:
             read = self.setting.store.read_jobs(jobs)
         events: list[Event] = [JobsChanged(tuple(read.values()))] if read else []
         found = self.setting.store.read_units(units, history=False) if units else {}
+        self._bring(found.values())
         return events + [UnitChanged(unit) for unit in found.values()]
 
     def _look(self, jobs: dict[str, None], units: dict[str, None]) -> bool:
@@ -359,15 +364,27 @@ class Scheduler:
         self._obeyed.clear()
         self._to_ring.clear()
 
+    def _bring(self, units: Iterable[Unit]) -> None:
+        """What others have requested again is to be brought to the workers, if its time has come:
+        handed back, or taken from a worker that was lost."""
+        if self.setting.publisher is not None:
+            now = self.setting.clock.now()
+            self._requested += [
+                unit
+                for unit in units
+                if unit.version != self._brought.pop(unit.key, None)
+                and unit.state is UnitState.REQUESTED
+                and (unit.not_before is None or unit.not_before <= now)
+            ]
+
     def _publish(self, units: Sequence[Unit]) -> bool:
         """Have these brought to the workers; whether all of them will be, for all we know."""
         publisher = self.setting.publisher
         if publisher is None:
             return False
-        now = [unit for unit in units if unit.not_before is None]
-        if now:
-            publisher.publish(now)
-        return len(now) == len(units) and not publisher.trouble
+        publisher.publish(units)
+        self._brought.update({unit.key: unit.version for unit in units if unit.version > 1})
+        return not publisher.trouble
 
     def _tidy(self, now: datetime) -> None:
         if self._tidy_at is None:

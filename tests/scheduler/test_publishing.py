@@ -9,7 +9,8 @@ import pytest
 
 from synergy.brokers.memory import MemoryBroker
 from synergy.core.context import Context, daily, hourly, tree
-from synergy.core.model import Unit
+from synergy.core.model import Unit, UnitWrite
+from synergy.core.recovery import after_lost_lease
 from synergy.errors import Unreachable
 from synergy.stores import open_store
 from synergy.testing.stage import Stage, fails
@@ -94,22 +95,35 @@ def test_while_the_broker_is_away_the_workers_are_rung(brought: Brought) -> None
     assert brought.rings() == []
 
 
-def test_what_has_to_wait_for_its_time_is_not_brought(brought: Brought) -> None:
+def test_what_a_lost_worker_had_is_brought_again(brought: Brought) -> None:
     brought.stage.advance(hours=1)
     brought.units()
     [unit] = brought.stage.claim()
     brought.rings()
     brought.stage.advance(seconds=16)  # its lease runs out
-    after = brought.stage.store.read_units([unit.key])[unit.key]
-    assert after.not_before is not None
-    assert (brought.units(), brought.rings()) == ([], ["worker"])
+    assert [(each.key, each.attempt) for each in brought.units()] == [(unit.key, 2)]
+    brought.stage.advance(seconds=1)
+    assert (brought.units(), brought.rings()) == ([], [])
 
 
-def test_a_worker_s_failure_is_not_published(brought: Brought) -> None:
+def test_what_has_to_wait_for_its_time_is_not_brought(brought: Brought) -> None:
     brought.stage.advance(hours=1)
     brought.units()
     brought.stage.work(fails)
     assert brought.units() == []
+
+
+def test_what_others_have_requested_again_is_brought(brought: Brought) -> None:
+    """As when a supervisor sees a worker die: what that held is free at once."""
+    brought.stage.advance(hours=1)
+    brought.units()
+    [unit] = brought.stage.claim()
+    freed = after_lost_lease(unit, brought.stage.clock.now(), "its process has ended")
+    brought.stage.store.save_units([UnitWrite(freed, unit.fence_with_lease)])
+    brought.stage.advance(seconds=1)
+    assert [(each.key, each.attempt) for each in brought.units()] == [(unit.key, 2)]
+    brought.stage.advance(seconds=1)
+    assert (brought.units(), brought.rings()) == ([], [])
 
 
 class Unsure:
