@@ -14,7 +14,7 @@ from tests import servers
 HOST = "127.0.0.1"
 
 _CONF = """\
-listeners.tcp.1 = {host}:{amqp}
+listeners.tcp{plain}
 listeners.ssl.1 = {host}:{amqps}
 ssl_options.cacertfile = {certificates}/ca.pem
 ssl_options.certfile = {certificates}/server.pem
@@ -36,14 +36,16 @@ _STARTS_WITHIN = 90.0
 class Node:
     """One node, with an epmd of its own so that it meets no other; user and password are guest."""
 
-    def __init__(self, folder: Path, certificates: Path) -> None:
+    def __init__(self, folder: Path, certificates: Path, *, plain: bool = True) -> None:
+        """Without `plain` it speaks nothing but TLS."""
         self._folder = folder
+        self._plain = plain
         self._server = servers.program("rabbitmq-server")
         self.port, self.tls_port, self._distribution, self._epmd_port = _free_ports(4)
         (folder / "rabbitmq.conf").write_text(
             _CONF.format(
                 host=HOST,
-                amqp=self.port,
+                plain=f".1 = {HOST}:{self.port}" if plain else " = none",
                 amqps=self.tls_port,
                 certificates=certificates,
                 consumer_timeout=CONSUMER_TIMEOUT,
@@ -103,6 +105,8 @@ class Node:
             )
 
     def _greets(self) -> bool:
+        if not self._plain:
+            return self._listens()
         try:
             with socket.create_connection((HOST, self.port), 5) as connection:
                 connection.settimeout(5)
@@ -110,6 +114,13 @@ class Node:
                 return bool(connection.recv(1))
         except OSError:
             return False
+
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection((HOST, self.tls_port), 5).close()
+        except OSError:
+            return False
+        return True
 
     def _environment(self) -> dict[str, str]:
         folder = self._folder
@@ -133,34 +144,6 @@ class Node:
             # Then its script becomes the node, instead of standing before it.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
-
-
-def make_certificates(folder: Path) -> None:
-    """An authority, certificates by it for a server (localhost) and a client, and a rival."""
-    for name in ("ca", "rival"):
-        _openssl(
-            *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-subj", f"/CN=test {name}", "-keyout", folder / f"{name}.key"),
-            *("-out", folder / f"{name}.pem"),
-        )
-    for name, uses in (("server", "serverAuth"), ("client", "clientAuth")):
-        request, extensions = folder / f"{name}.csr", folder / f"{name}.ext"
-        extensions.write_text(f"subjectAltName=DNS:localhost\nextendedKeyUsage={uses}\n")
-        _openssl(
-            *("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"),
-            *("-keyout", folder / f"{name}.key", "-out", request),
-        )
-        _openssl(
-            *("x509", "-req", "-in", request, "-days", "2", "-CAcreateserial"),
-            *("-CA", folder / "ca.pem", "-CAkey", folder / "ca.key"),
-            *("-extfile", extensions, "-out", folder / f"{name}.pem"),
-        )
-    for key in folder.glob("*.key"):
-        key.chmod(0o600)
-
-
-def _openssl(*words: str | Path) -> None:
-    subprocess.run(["openssl", *map(str, words)], check=True, capture_output=True, timeout=60)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -26,17 +26,16 @@ from synergy.testing.broker_contract import (
 )
 from synergy.testing.contracts import a_unit
 from tests import servers
-from tests.brokers.node import CONSUMER_TIMEOUT, HOST, Node, make_certificates
+from tests.brokers.node import CONSUMER_TIMEOUT, HOST, Node
 from tests.brokers.rig import RabbitRig
+from tests.certificates import make_certificates
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("certificates")
-    make_certificates(folder)
-    return folder
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture(scope="module")

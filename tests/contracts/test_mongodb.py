@@ -43,6 +43,7 @@ from synergy.testing.contracts import (
     put_unit,
 )
 from tests import servers
+from tests.certificates import make_certificates
 from tests.contracts.mongodb import CuttingProxy, Mongod, a_database, a_mongod
 
 SECRET = "s3cret"
@@ -335,34 +336,18 @@ def test_roles_are_printed_and_only_where_there_are_any(
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the certificates of an authority and of its server, and of a stranger."""
-    folder = tmp_path_factory.mktemp("authority")
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-    new = ["req", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-    for name in ("ca", "stranger"):
-        out = ["-x509", "-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}"]
-        openssl(*new, *out)
-    openssl(*new, "-keyout", "server.key", "-out", "server.csr", "-subj", "/CN=localhost")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names"]
-    openssl("x509", "-req", "-in", "server.csr", "-out", "server.crt", "-days", "2", *signed)
-    both = (folder / "server.key").read_text() + (folder / "server.crt").read_text()
-    (folder / "server.pem").write_text(both)
-    return folder
+    return make_certificates(tmp_path_factory.mktemp("authority"))
 
 
 def test_a_store_over_tls_and_a_wrong_certificate(authority: Path, tmp_path: Path) -> None:
-    options = ["--tlsMode", "requireTLS", "--tlsCertificateKeyFile", f"{authority}/server.pem"]
+    options = ["--tlsMode", "requireTLS", "--tlsCertificateKeyFile", f"{authority}/server.both"]
     with a_mongod(tmp_path, *options) as server:
-        address = f"mongodb://127.0.0.1:{server.port}/synergy?serverSelectionTimeoutMS=3000"
+        address = f"mongodb://localhost:{server.port}/synergy?serverSelectionTimeoutMS=3000"
         right = f"{address}&tls=true&tlsCAFile={authority}/ca.pem"
         with contextlib.closing(open_store(right)) as store:
             job = a_stored_job(store)
             assert store.read_jobs([job.key]) == {job.key: job}
-        for wrong in (f"&tls=true&tlsCAFile={authority}/stranger.pem", "&tls=true"):
+        for wrong in (f"&tls=true&tlsCAFile={authority}/rival.pem", "&tls=true"):
             with pytest.raises(Unreachable, match=r"over TLS: .*see that both sides use it"):
                 open_store(address.replace("3000", "500") + wrong)
         with pytest.raises(Unreachable):
