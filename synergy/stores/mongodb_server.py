@@ -10,6 +10,7 @@
 """
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -83,6 +84,11 @@ _SOUND = {
     (4, 4): (4, 4, 30),
 }
 
+#: Where in the library's source an error was met, which helps nobody.
+_IN_OPENSSL = re.compile(r" ?\(_ssl\.c:\d+\)")
+#: What is said of a server that takes a connection and does not go on.
+_CLOSED = ("connection closed", "Connection reset")
+
 _log = logger("store")
 
 
@@ -104,6 +110,7 @@ class Server:
                 raise InvalidName(f"{name}.{parsed['collection']} is no name of a database")
             self._refuse_less(parsed["options"])
             waits = parsed["options"].get("serverSelectionTimeoutMS")
+            self._over_tls = bool(parsed["options"].get("tls"))
             self.patience = PATIENCE_SECONDS if waits is None else max(0.1, waits)
             ours: dict[str, Any] = {
                 "appName": "synergy",
@@ -186,6 +193,7 @@ class Server:
         text = str(error)
         for rest in (" (configured timeouts", ", Timeout:", ", full error:"):
             text = text.partition(rest)[0]
+        text = _IN_OPENSSL.sub("", text).rstrip(".")
         if _is_tls(text):
             return Unreachable(
                 f"the store {self.shown} cannot be reached over TLS: {text}; see that both sides "
@@ -209,6 +217,17 @@ class Server:
             return Unreachable(
                 f"the store {self.shown} does not let this user do that: {text}; "
                 "`db roles` names the roles that each program needs"
+            )
+        if isinstance(error, ConnectionFailure) and any(each in text for each in _CLOSED):
+            # With TLS 1.3 a client learns only so that its certificate is refused or missed.
+            cure = (
+                "that it accepts our certificate (tlsCertificateKeyFile)"
+                if self._over_tls
+                else "whether it wants TLS (tls=true)"
+            )
+            return Unreachable(
+                f"the store {self.shown} closes the connection: {text}; see that it runs, that "
+                f"the address is right, and {cure}"
             )
         if isinstance(error, OperationFailure) and not may_pass(error):
             return Unreachable(f"the store {self.shown} does not work: {text}")

@@ -350,7 +350,9 @@ def test_a_store_over_tls_and_a_wrong_certificate(authority: Path, tmp_path: Pat
         for wrong in (f"&tls=true&tlsCAFile={authority}/rival.pem", "&tls=true"):
             with pytest.raises(Unreachable, match=r"over TLS: .*see that both sides use it"):
                 open_store(address.replace("3000", "500") + wrong)
-        with pytest.raises(Unreachable):
+        with pytest.raises(
+            Unreachable, match=r"closes the connection: .* whether it wants TLS \(tls=true\)"
+        ):
             open_store(address.replace("3000", "500"))
 
 
