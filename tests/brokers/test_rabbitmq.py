@@ -1,6 +1,7 @@
 """What a RabbitMQ server, its operator and the network do to our things, on the server at hand."""
 
 import os
+import socket
 import struct
 import threading
 import time
@@ -333,8 +334,19 @@ def test_a_server_that_does_not_speak_tls_is_told_in_a_sentence() -> None:
     address = address_of(servers.rabbitmq())
     broker = open_broker(f"amqps://{address.host}:{address.port}/")
     assert broker is not None
-    with pytest.raises(Unreachable, match=r"TLS fails: .*check that the port speaks TLS"):
+    told = r"TLS fails: what answers there does not speak it; check that the port speaks TLS"
+    with pytest.raises(Unreachable, match=told):
         broker.declare([])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["amqp", "amqps"])
+def test_a_server_that_takes_connections_and_is_silent_is_told_in_a_sentence(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        broker = open_broker(f"{scheme}://user:secret@127.0.0.1:{deaf.getsockname()[1]}/")
+        assert broker is not None
+        with pytest.raises(Unreachable, match=r"takes connections and does not answer; look at"):
+            broker.declare([])
 
 
 @pytest.mark.parametrize("version", ["3.9.27", "3.8.2", "2.0"])

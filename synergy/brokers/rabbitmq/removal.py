@@ -4,10 +4,9 @@ import contextlib
 from collections.abc import Iterable
 
 import pika
-from pika.exceptions import AMQPError
 
 from synergy.brokers.rabbitmq.address import address_of
-from synergy.brokers.rabbitmq.server import complaint, parameters_of
+from synergy.brokers.rabbitmq.server import FAULTS, complaint, parameters_of
 from synergy.brokers.rabbitmq.topology import Topology
 
 
@@ -30,5 +29,5 @@ def remove(url: str, processes: Iterable[str]) -> None:
                     channel.queue_delete(made.arguments["queue"])
                 elif made.call == "exchange_declare":
                     channel.exchange_delete(made.arguments["exchange"])
-    except (AMQPError, OSError) as error:
+    except FAULTS as error:
         raise complaint(address, error) from error

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import pika
-from pika.adapters.utils.connection_workflow import AMQPConnectorException
+from pika.adapters.utils.connection_workflow import (
+    AMQPConnectorException,
+    AMQPConnectorStackTimeout,
+)
 from pika.exceptions import (
     AMQPError,
     AMQPHeartbeatTimeout,
@@ -40,6 +43,16 @@ _ACCESS_REFUSED: Final = 403
 _NOT_FOUND: Final = 404
 _OTHER_ARGUMENTS: Final = 406
 _NOT_ALLOWED: Final = 530
+
+#: What is raised of a server that cannot be used.  pika has two families of its own for that: the
+#: second is of connections that have not come about, and some of those it lets through unwrapped.
+FAULTS: Final = (AMQPError, AMQPConnectorException, OSError)
+
+#: Reasons of OpenSSL in words, where they mean something to somebody who has mistaken the port.
+_OF_OPENSSL: Final = {
+    "WRONG_VERSION_NUMBER": "what answers there does not speak it",
+    "UNEXPECTED_EOF_WHILE_READING": "it ends the talk",
+}
 
 #: These mean that another thing of that name is there, or that we may not make any: both are as
 #: good as having made it, or will be said when it is used.
@@ -72,13 +85,13 @@ def declare(address: Address, declarations: Sequence[Declaration]) -> None:
     """
     try:
         connection = pika.BlockingConnection(parameters_of(address))
-    except (AMQPError, OSError) as error:
+    except FAULTS as error:
         raise complaint(address, error) from error
     try:
         check_version(address, connection._impl.server_properties)
         for declaration in declarations:
             _declare(address, connection, declaration)
-    except (AMQPError, OSError) as error:
+    except FAULTS as error:
         raise complaint(address, error) from error
     finally:
         if connection.is_open:
@@ -124,10 +137,10 @@ def complaint(address: Address, error: BaseException) -> SynergyError:
     cause = _cause(error)
     match cause:
         case ssl.SSLCertVerificationError():
-            why = f"its certificate is refused: {cause.verify_message or cause}"
+            why = f"its certificate is refused: {_plain(cause.verify_message or str(cause))}"
             cure = "name who signed it with ?cafile=, and the host as in the certificate"
         case ssl.SSLError():
-            why = f"TLS fails: {cause.reason or cause}"
+            why = f"TLS fails: {_OF_OPENSSL.get(cause.reason, cause.reason or cause)}"
             cure = "check that the port speaks TLS, and ?certfile= and ?keyfile="
         case ProbableAuthenticationError():
             why = f"it refuses the user {address.user!r} or the password"
@@ -153,7 +166,10 @@ def complaint(address: Address, error: BaseException) -> SynergyError:
         case IncompatibleProtocolError() if address.tls is not None:
             # With TLS 1.3 a client learns only afterwards that its certificate was missed.
             why = "it ends the talk as soon as TLS stands"
-            cure = "give it our certificate if it asks for one (?certfile=), and check the port"
+            cure = (
+                "give it a certificate of an authority that it knows (?certfile=, ?keyfile=), "
+                "and check the port"
+            )
         case IncompatibleProtocolError():
             why = "what answers there does not speak AMQP 0-9-1"
             cure = "check host and port, and amqp:// or amqps://"
@@ -163,6 +179,9 @@ def complaint(address: Address, error: BaseException) -> SynergyError:
         case StreamLostError():
             why = _plain(str(cause))
             cure = "look at the server and the network; it is connected to again"
+        case AMQPConnectorStackTimeout():
+            why = "it takes connections and does not answer"
+            cure = "look at the server, or check host and port in the URL"
         case OSError():
             why = cause.strerror or str(cause) or "it does not answer"
             cure = "start it, or check host and port in the URL"
@@ -185,6 +204,6 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _plain(text: str) -> str:
-    """In one line, and not too long."""
-    line = " ".join(text.split())
+    """In one line, not too long, to go on after."""
+    line = " ".join(text.split()).rstrip(".")
     return line if len(line) <= 200 else line[:199] + "…"
