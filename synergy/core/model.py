@@ -292,6 +292,9 @@ class Claim:
     processes: frozenset[str] | None = None
     #: Only the units of these keys, which a broker has offered; None for all.
     keys: tuple[str, ...] | None = None
+    #: These units as they were offered.  What a message says is not trusted: at most a store tries
+    #: whether they stand so still, before it looks.
+    offered: tuple[Unit, ...] = ()
     #: How many units may be claimed beyond `limit`, in the same order.
     ahead: int = 0
     #: Only units of these processes are claimed ahead, and only in their first attempt: one whose

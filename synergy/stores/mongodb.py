@@ -260,6 +260,40 @@ class MongoStore:
 
     def claim(self, claim: Claim) -> list[Unit]:
         """Start up to so many units for this owner, and claim some ahead."""
+        if claim.limit > 0 and len(claim.offered) == 1:
+            return self._start_offered(claim) or self._claim_what_stands(claim)
+        return self._claim_what_stands(claim)
+
+    def _start_offered(self, claim: Claim) -> list[Unit]:
+        """Start the one unit that was offered, in one round trip, if it stands in the version that
+        was offered; how it stands is what the store says."""
+        (offered,) = claim.offered
+        wish = next(_wishes(claim), None)
+        if wish is None:
+            return []
+        applied, ready, processes, _ = wish
+        found = {
+            **ready,
+            "_id": offered.key,
+            "version": offered.version,
+            "generation": offered.generation,
+            "attempt": offered.attempt,
+        }
+        if processes is not None:
+            found["process"] = {"$in": sorted(processes)}
+        taking = Taking(claim, new_mark())
+        change = taking.change_of(offered, applied)
+        before = self._server.answered(
+            lambda: self._units.find_one_and_update(found, change, hint="_id_")
+        )
+        if before is not None:
+            taking.take(before, applied)
+            return list(taking.taken.values())
+        # An answer that was lost on its way looks like this, too.
+        own = self._find(self._units, {"_id": offered.key, "mark": taking.mark})
+        return [unit_from_fields(document) for document in own]
+
+    def _claim_what_stands(self, claim: Claim) -> list[Unit]:
         while True:
             taking = Taking(claim, new_mark())
             for applied, query, processes, limit in _wishes(claim):
@@ -297,7 +331,7 @@ class MongoStore:
 
     def _take(self, taking: Taking) -> list[Unit]:
         """The units that could be taken, in order."""
-        updates = [UpdateMany(*each) for each in taking.updates()]
+        updates = [UpdateMany(*each, hint="_id_") for each in taking.updates()]
         taken = taking.taken
         # Asked again after an answer was lost, it finds fewer: those that it took are requested
         # no more.  And one that the lost question would find later, it has found then.

@@ -186,6 +186,13 @@ class Taking:
             changes = _change(UNIT_TAKEN, _TAKEN_VALUES(row), [made], self.mark)
             self._alike[kind] = ([key], changes)
 
+    def change_of(self, unit: Unit, applied: UnitInput) -> Document:
+        """What is changed where a unit stands in the version, generation and attempt of this one:
+        the same, whatever else the document holds."""
+        row = [*head_of(unit, unit.key), *unit_given(unit), *unit_changes(unit), 0]
+        made = take_row(row, self._claim, applied)
+        return _change(UNIT_TAKEN, _TAKEN_VALUES(row), [made], self.mark)
+
     def updates(self) -> list[tuple[Document, Document]]:
         """Which documents are changed, and how: units that stand alike are taken alike."""
         return [

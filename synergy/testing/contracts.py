@@ -128,6 +128,11 @@ def put_unit(store: Store, unit: Unit, expected: Fence | None = None) -> Unit:
     return unit
 
 
+def an_offered_claim(unit: Unit, **fields: Any) -> Claim:
+    """A claim of one unit that was offered like this."""
+    return a_claim(1, keys=(unit.key,), offered=(unit,), **fields)
+
+
 def a_stored_job(
     store: Store, state: JobState = JobState.IN_PROGRESS, number: int = 0, **fields: Any
 ) -> Job:
@@ -724,6 +729,23 @@ class StoreContract:
         ]
         assert [unit.process for unit in store.claim(a_claim(9, keys=keys))] == ["slow"]
         assert labels(store.claim(a_claim(9))) == [an_hour(5).label]
+
+    def test_an_offered_unit_is_claimed_as_it_stands(self, store: Store) -> None:
+        unit, late, gone = (a_unit(number) for number in range(3))
+        put_unit(store, unit)
+        put_unit(store, replace(late, version=3))
+        put_unit(store, replace(gone, state=UnitState.CANCELED))
+        forged = replace(unit, task=replace(unit.task, entry="evil:code"), low=7, failures=3)
+        elsewhere = {"processes": frozenset({"x"})}
+        for processes, offered in ((elsewhere, unit), ({}, gone), ({}, a_unit(9))):
+            assert store.claim(an_offered_claim(offered, **processes)) == []
+        (begun,) = store.claim(an_offered_claim(forged))
+        assert (begun.task, begun.low, begun.failures) == (unit.task, None, 0)
+        assert (begun.state, begun.version) == (UnitState.IN_PROGRESS, 2)
+        assert store.read_units([unit.key]) == {unit.key: begun}
+        assert store.claim(an_offered_claim(unit)) == []
+        (begun,) = store.claim(an_offered_claim(late))
+        assert (begun.state, begun.version) == (UnitState.IN_PROGRESS, 4)
 
     @pytest.mark.parametrize("state", [s for s in UnitState if s is not UnitState.REQUESTED])
     def test_only_requested_units_are_claimed(self, store: Store, state: UnitState) -> None:

@@ -470,6 +470,7 @@ class WorkerProtocol:
             self._passed_over = self._look_is_overdue()
         else:
             self._looked_at, self._passed_over = self._time, False
+        units = {each.unit.key: each.unit for each in offered}
         self._claims += 1
         claim = Claim(
             owner=f"{self._id}/{self._claims}",
@@ -477,7 +478,8 @@ class WorkerProtocol:
             lease_until=self._now + self._lease,
             limit=wish.limit,
             processes=self._processes,
-            keys=tuple({each.unit.key: None for each in offered}) if wish.offered else None,
+            keys=tuple(units) if wish.offered else None,
+            offered=tuple(units.values()),
             ahead=wish.ahead,
             quick=quick,
         )

@@ -38,6 +38,7 @@ from synergy.testing.contracts import (
     a_stored_job,
     a_unit,
     an_hour,
+    an_offered_claim,
     fold_all,
     put_job,
     put_unit,
@@ -374,6 +375,19 @@ def cut_off(url: str, proxy: CuttingProxy) -> Iterator[MongoStore]:
     through = parts._replace(netloc=f"127.0.0.1:{proxy.port}").geturl()
     with contextlib.closing(MongoStore.open(through)) as store:
         yield store
+
+
+def test_an_offered_unit_is_claimed_once_where_the_answer_was_lost(
+    cut_off: MongoStore, proxy: CuttingProxy, store: MongoStore
+) -> None:
+    unit = a_unit()
+    put_unit(store, unit)
+    proxy.losing.append((b"findAndModify", b"units"))
+    (claimed,) = cut_off.claim(an_offered_claim(unit))
+    assert proxy.lost == 1
+    assert (claimed.state, claimed.version) == (UnitState.IN_PROGRESS, 2)
+    assert store.read_units([unit.key]) == {unit.key: claimed}
+    assert cut_off.claim(an_offered_claim(unit)) == []
 
 
 def test_writes_whose_answers_were_lost_are_done_once(
