@@ -121,6 +121,14 @@ def test_every_verb_option_and_setting_is_told_of(generator: ModuleType) -> None
         assert f"`{name}`" in told, name
 
 
+@pytest.mark.parametrize("package", ["pika", "pymongo"])
+def test_the_versions_told_of_are_those_that_are_installed(package: str) -> None:
+    installed = re.search(rf"^{package}==(.*)$", (ROOT / "constraints.txt").read_text(), re.M)
+    assert installed is not None
+    page = (ROOT / "docs" / "reference" / "versions.md").read_text("utf-8")
+    assert f"| {package} | {installed[1]} |" in page
+
+
 def test_the_promise_stands_word_for_word() -> None:
     data = os.environ.get("SYNERGY_TEST_DATA")
     source = Path(data) / "RELIABILITY.md" if data else ROOT.parent / "shared" / "RELIABILITY.md"

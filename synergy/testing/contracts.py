@@ -1,11 +1,13 @@
 """The contract of the `Store` port as tests: every implementation passes them, ours and yours.
 
     class TestMyStore(StoreContract):
+        opener = "my_store:open_store"
+
         @pytest.fixture
         def open_another(self, tmp_path):
             handles = []
             def open_another():
-                handles.append(MyStore.open(f"mine://{tmp_path}/store"))
+                handles.append(open_store(f"mine://{tmp_path}/store"))
                 return handles[-1]
             yield open_another
             for handle in handles:
@@ -16,6 +18,7 @@ do by its nature is said by an attribute of the class, and those cases are left 
 """
 
 import contextlib
+import importlib
 import json
 import os
 import random
@@ -58,7 +61,6 @@ from synergy.core.recovery import after_failure, canceled, handed_back
 from synergy.core.states import JobState, UnitInput, UnitState
 from synergy.ports import Store
 from synergy.records import EPOCH
-from synergy.stores import open_store
 from synergy.stores.rules import taken
 
 NOW = datetime(2026, 11, 20, 17, 5, 0, 123456, tzinfo=UTC)
@@ -169,6 +171,8 @@ class StoreContract:
 
     #: Whether other processes can open the store by its `url`.
     shareable = True
+    #: The function ``module:name`` by which they do, given the URL; they start in our folder.
+    opener = "synergy.stores:open_store"
     #: Whether entries of different documents are numbered in the exact order of their commits.
     exact_commit_order = True
 
@@ -929,7 +933,8 @@ class StoreContract:
         self.need_shareable()
         count = 400
         store.save_units([UnitWrite(a_unit(number), None) for number in range(count)])
-        held = [tuple(line) for part in run_parties("claim", store.url, 4) for line in part]
+        parts = run_parties("claim", self.opener, store.url, 4)
+        held = [tuple(line) for part in parts for line in part]
         assert len(held) == len(set(held)) == count
         assert sum(unit.attempt for unit in store.active_units()) == count
 
@@ -937,7 +942,8 @@ class StoreContract:
         self.need_shareable()
         jobs = [a_job(number).moved(JobState.IN_PROGRESS, NOW) for number in range(300)]
         store.save_jobs([JobWrite(job, 0) for job in jobs])
-        counts = [count for part in run_parties("fold", store.url, 4) for count in part]
+        parts = run_parties("fold", self.opener, store.url, 4)
+        counts = [count for part in parts for count in part]
         assert sum(counts) == 300
         assert [entry.seq for entry in store.feed(0, 1000)] == list(range(1, 301))
 
@@ -1448,13 +1454,16 @@ class StoreContract:
 # parties: what the cases let other processes do
 
 
-def run_parties(party: str, url: str, count: int) -> list[list[Any]]:
+def run_parties(party: str, opener: str, url: str, count: int) -> list[list[Any]]:
     """Let so many processes do the same at once on a store; what each of them printed as JSON."""
     root = str(Path(synergy.__file__).parent.parent)
     path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
     parties = [
         subprocess.Popen(
-            [sys.executable, "-m", "synergy.testing.contracts", party, url, f"party-{number}"],
+            [
+                *(sys.executable, "-m", "synergy.testing.contracts"),
+                *(party, opener, url, f"party-{number}"),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
@@ -1481,8 +1490,9 @@ def run_parties(party: str, url: str, count: int) -> list[list[Any]]:
 
 def main(arguments: Sequence[str]) -> None:
     """One party: open the store, wait for the word, work until nothing is left, print it."""
-    party, url, owner = arguments
-    store = open_store(url, create=False)
+    party, opener, url, owner = arguments
+    module, _, name = opener.partition(":")
+    store = getattr(importlib.import_module(module), name)(url)
     print("ready", flush=True)
     sys.stdin.readline()
     done: list[Any] = []
