@@ -447,7 +447,6 @@ class SchedulerActor(Actor):
     def main(self) -> None:
         """The real loop."""
         world = self.world
-        self.scheduler = None
         self.sources = SourcesAtOnce(world.measure)
         self.wire = Wire(self)
         scheduler = Scheduler(
@@ -463,7 +462,10 @@ class SchedulerActor(Actor):
         )
         self.scheduler = scheduler
         turns = iter(range(self.chance.choice([30, 200, TURNS])))
-        scheduler.run(lambda: not world.over and next(turns, None) is None and world.faulty)
+        try:
+            scheduler.run(lambda: not world.over and next(turns, None) is None and world.faulty)
+        finally:
+            self.scheduler = None  # before its next life begins, which may be looked at, too
 
     # ports.Publisher
 
