@@ -283,7 +283,7 @@ class Delivery:
     #: still to be worked is known to the store alone, so it is claimed there first (D3).
     unit: Unit
     #: The broker's mark of this very delivery; means something to the consumer that gave it.
-    tag: tuple[int, int]
+    tag: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +367,23 @@ class Consumer(Protocol):
     @property
     def trouble(self) -> str:
         """Why it is not healthy, in a sentence; empty while it is."""
+        ...
+
+    def pause(self) -> None:
+        """Give back at once what is not acknowledged; be handed nothing from now on.
+
+        What is given back keeps its order and stands before what waits, unless somebody is handed
+        that in the same moment.  It is not seen here any more, and acknowledging it does nothing.
+        It stays so over an outage.  Health is told as ever.  Twice, or when closed, is harmless.
+        """
+        ...
+
+    def resume(self, window: int | None = None) -> None:
+        """Be handed units again after `pause`; harmless without it, or when closed.
+
+        Of each process at most `window` unacknowledged ones, from now on; None for as many as at
+        first.
+        """
         ...
 
     def close(self) -> None:

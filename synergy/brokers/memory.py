@@ -206,11 +206,12 @@ class MemoryConsumer:
         self.processes = processes
         self._broker = broker
         self._lock = lock
-        self._window = window
+        self._widest = self._window = window
+        self._paused = False
         self._wake = Wake()
         self._arrived: list[Delivery] = []
         #: What is not acknowledged, by tag, in the order of handing out.
-        self._held: dict[tuple[int, int], tuple[str, Message]] = {}
+        self._held: dict[tuple[int, ...], tuple[str, Message]] = {}
         #: How many of them are of each process.
         self._load = dict.fromkeys(processes, 0)
         self._number = 0
@@ -247,6 +248,22 @@ class MemoryConsumer:
         """Why the broker is away."""
         return self._broker._away
 
+    def pause(self) -> None:
+        """Give back what is not acknowledged; be handed nothing."""
+        with self._lock:
+            if self in self._broker._consumers and not self._paused:
+                self._paused = True
+                self._broker._take_back(self)
+                self._broker._hand_out(self.processes)
+
+    def resume(self, window: int | None = None) -> None:
+        """Be handed units again."""
+        with self._lock:
+            if self in self._broker._consumers and self._paused:
+                self._paused = False
+                self._window = self._widest if window is None else window
+                self._broker._hand_out(self.processes)
+
     def close(self) -> None:
         """Give back what is not acknowledged."""
         with self._lock:
@@ -257,7 +274,7 @@ class MemoryConsumer:
                 self._wake.close()
 
     def _room(self, process: str) -> bool:
-        return self._load.get(process, self._window) < self._window
+        return not self._paused and self._load.get(process, self._window) < self._window
 
     def _take(self, process: str, message: Message) -> None:
         found = decode(message.body, message.kind, process)

@@ -297,6 +297,155 @@ class BrokerContract:
         consumer.close()
         consumer.acknowledge(again)
 
+    # pauses
+
+    def test_a_pause_gives_back_in_order_what_is_not_acknowledged(
+        self, broker: Broker, publisher: Publisher
+    ) -> None:
+        consumer = broker.consume(["site_hourly"], 8)
+        publisher.publish(some_units(12))
+        held = gather(consumer, 8, acknowledge=False)
+        consumer.acknowledge(held[:2] + held[4:6])
+        consumer.pause()
+        consumer.acknowledge(held)
+        consumer.resume()
+        again = keys(gather(consumer, 8))
+        returned = [a_unit(hour).key for hour in (2, 3, 6, 7)]
+        assert [key for key in again if key in returned] == returned
+        assert sorted(again) == sorted([*returned, *(unit.key for unit in some_units(4, first=8))])
+
+    def test_who_pauses_is_brought_nothing_and_others_are(
+        self, rig: BrokerRig, broker: Broker, publisher: Publisher
+    ) -> None:
+        broker.declare(["a"])
+        consumer = broker.consume(["site_hourly", "a"], 5)
+        publisher.publish(some_units(4) + some_units(4, "a"))
+        gather(consumer, 4, acknowledge=False)
+        consumer.pause()
+        other = rig.open().consume(["site_hourly", "a"], 5)
+        arrived = gather(other, 8)
+        publisher.publish(some_units(20, first=4))
+        arrived += gather(other, 20)
+        expected = some_units(24) + some_units(4, "a")
+        assert sorted(keys(arrived)) == sorted(unit.key for unit in expected)
+        assert consumer.receive() == []
+        assert (consumer.healthy, consumer.trouble) == (True, "")
+
+    def test_what_arrived_before_a_pause_is_not_seen_after_it(
+        self, broker: Broker, publisher: Publisher
+    ) -> None:
+        consumer = broker.consume(["site_hourly"], 5)
+        publisher.publish(some_units(3))
+        assert until(lambda: select.select([consumer.fileno()], [], [], 0)[0])
+        assert until(lambda: publisher.flush(0))
+        consumer.pause()
+        assert consumer.receive() == []
+        consumer.resume()
+        assert keys(gather(consumer, 3)) == [unit.key for unit in some_units(3)]
+
+    def test_another_window_may_follow_a_pause(
+        self, rig: BrokerRig, broker: Broker, publisher: Publisher
+    ) -> None:
+        consumer = broker.consume(["site_hourly"], 10)
+        assert until(lambda: consumer.healthy)
+        for window, expected in ((2, 2), (None, 10)):
+            consumer.pause()
+            consumer.resume(window)
+            publisher.publish(some_units(12))
+            held = gather(consumer, expected, acknowledge=False)
+            other = rig.open().consume(["site_hourly"], 100)
+            rest = gather(other, 12 - expected)
+            assert sorted(keys(held + rest)) == sorted(unit.key for unit in some_units(12))
+            assert consumer.receive() == []
+            other.close()
+            consumer.acknowledge(held)
+
+    def test_pausing_and_resuming_twice_or_after_the_end_is_harmless(
+        self, broker: Broker, publisher: Publisher
+    ) -> None:
+        consumer = broker.consume(["site_hourly"], 10)
+        consumer.resume(1)
+        publisher.publish(some_units(3))
+        gather(consumer, 3, acknowledge=False)
+        consumer.pause()
+        consumer.pause()
+        consumer.resume()
+        consumer.resume(1)
+        held = gather(consumer, 3, acknowledge=False)
+        assert keys(held) == [unit.key for unit in some_units(3)]
+        consumer.acknowledge(held)
+        nobody = broker.consume([], 1)
+        for each in (consumer, nobody):
+            each.pause()
+            each.close()
+            each.pause()
+            each.resume()
+            assert each.receive() == []
+
+    def test_a_pause_survives_an_outage(
+        self, rig: BrokerRig, broker: Broker, publisher: Publisher
+    ) -> None:
+        consumer = broker.consume(["site_hourly"], 10)
+        publisher.publish(some_units(2))
+        gather(consumer, 2, acknowledge=False)
+        consumer.pause()
+        with rig.outage():
+            assert until(lambda: not consumer.healthy)
+        assert until(lambda: consumer.healthy)
+        with_it = rig.open().consume(["site_hourly"], 1)
+        publisher.publish(some_units(20, first=2))
+        assert sorted(keys(gather(with_it, 22))) == sorted(unit.key for unit in some_units(22))
+        with_it.close()
+        assert consumer.receive() == []
+        consumer.resume()
+        publisher.publish([a_unit(99)])
+        assert keys(gather(consumer, 1)) == [a_unit(99).key]
+
+    def test_during_an_outage_it_may_pause_and_resume(
+        self, rig: BrokerRig, broker: Broker, publisher: Publisher
+    ) -> None:
+        pauses, resumes = broker.consume(["site_hourly"], 9), broker.consume(["site_hourly"], 9)
+        assert until(lambda: pauses.healthy and resumes.healthy)
+        resumes.pause()
+        publisher.publish(some_units(5))
+        gather(pauses, 5, acknowledge=False)
+        with rig.outage():
+            assert until(lambda: not pauses.healthy and not resumes.healthy)
+            pauses.pause()
+            resumes.resume()
+        assert sorted(keys(gather(resumes, 5))) == [unit.key for unit in some_units(5)]
+        assert until(lambda: pauses.healthy)
+        assert pauses.receive() == []
+
+    def test_nothing_is_lost_or_forgotten_among_pauses(
+        self, rig: BrokerRig, broker: Broker, publisher: Publisher
+    ) -> None:
+        chance = random.Random("pauses")
+        consumers = [broker.consume(["site_hourly"], 7), rig.open().consume(["site_hourly"], 30)]
+        done: set[str] = set()
+        for batch in range(16):
+            publisher.publish(some_units(50, first=50 * batch))
+            rig.put("site_hourly", b"no unit")
+            for consumer in consumers:
+                if chance.random() < 0.5:
+                    consumer.pause()
+                    consumer.resume(chance.choice([None, 3]))
+                arrived = gather(consumer, chance.randrange(20), seconds=0.05)
+                done |= set(keys(arrived))
+                if chance.random() < 0.5:
+                    consumer.pause()
+                    consumer.acknowledge(arrived)
+        for consumer in consumers:
+            consumer.resume()
+
+        def complete() -> bool:
+            for consumer in consumers:
+                done.update(keys(gather(consumer, 1, seconds=0.05)))
+            return len(done) == 800
+
+        assert until(complete), f"{len(done)} of 800"
+        assert len(letters_of(rig, DEAD, 16)) == 16
+
     def test_its_descriptor_tells_that_something_arrived(
         self, broker: Broker, publisher: Publisher
     ) -> None:

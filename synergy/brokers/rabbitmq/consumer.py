@@ -3,12 +3,17 @@
 What is no proper message goes to the queue of the dead or the parked, with the reason and where
 it came from in its headers, and is acknowledged once the server has confirmed that.  Where that
 cannot be had it is written to the log and acknowledged all the same: it never stops a consumer.
+
+It consumes in *turns*, between a pause and the next.  Whoever uses it says which one it shall be
+at; the link's thread goes through to that, one step after the other, and what was brought in
+another turn is seen by nobody.
 """
 
 import contextlib
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 from itertools import takewhile
 from typing import Any, Final
@@ -34,6 +39,19 @@ _PERSISTENT: Final = 2
 _log = logger("broker")
 
 
+class _Step(Enum):
+    """Where the link's thread is with a turn."""
+
+    #: Nothing is consumed.
+    IDLE = "idle"
+    #: The server was asked to bring what is in the queues.
+    BEGINS = "begins"
+    #: All queues are consumed.
+    CONSUMES = "consumes"
+    #: The server was asked to bring nothing more.
+    ENDS = "ends"
+
+
 @dataclass(slots=True)
 class _Letter:
     """A message on its way to where it is put aside."""
@@ -53,19 +71,24 @@ class RabbitConsumer:
     ) -> None:
         self._topology = topology
         self._processes = {topology.queue(process): process for process in processes}
-        self._window = window
+        self._widest = self._window = window
+        #: The turn that is wanted, and whether it is over.
+        self._wanted, self._paused = 1, False
+        #: The turn that the link's thread is at, and where it is with it.
+        self._turn, self._step = 0, _Step.IDLE
+        self._settled = False
         self._wake = Wake()
+        #: Their tags are: turn, number of the channel, and the server's tag on that.
         self._arrived: deque[Delivery] = deque()
         self._rung = False
         #: Tags that other threads have acknowledged.
-        self._done: deque[tuple[int, int]] = deque()
+        self._done: deque[tuple[int, ...]] = deque()
         self._acknowledging = False
         #: How many channels there have been: a tag means nothing on another one.
         self._epoch = 0
         self._channel: Channel | None = None
         #: Tags that the server awaits an answer for, in order.
         self._unacknowledged: dict[int, None] = {}
-        self._waiting_for: set[str] = set()
         self._aside: Channel | None = None
         #: By number on the channel `_aside`.
         self._letters: dict[int, _Letter] = {}
@@ -90,11 +113,11 @@ class RabbitConsumer:
         with contextlib.suppress(IndexError):  # empty; the link's thread may take some, too
             while True:
                 arrived.append(self._arrived.popleft())
-        return arrived
+        return [each for each in arrived if self._is_of_this_turn(each)]
 
     def acknowledge(self, deliveries: Iterable[Delivery]) -> None:
         """Have the link's thread acknowledge them."""
-        self._done.extend([delivery.tag for delivery in deliveries])
+        self._done.extend([each.tag for each in deliveries if self._is_of_this_turn(each)])
         if self._done and not self._acknowledging:
             self._acknowledging = True
             self._link.call(self._acknowledge)
@@ -109,12 +132,30 @@ class RabbitConsumer:
         """Why it is not healthy."""
         return self._link.trouble
 
+    def pause(self) -> None:
+        """Have the link's thread give back what is not acknowledged, and end the turn."""
+        if not self._paused:
+            self._paused = True
+            self._link.call(self._go_on)
+
+    def resume(self, window: int | None = None) -> None:
+        """Have it begin another turn."""
+        if self._paused:
+            self._window = self._widest if window is None else window
+            self._wanted += 1
+            self._paused = False
+            self._link.call(self._go_on)
+
     def close(self) -> None:
         """Give back what is not acknowledged."""
         if self._done:
             self._link.call(self._acknowledge)
         self._link.close()
         self._wake.close()
+
+    def _is_of_this_turn(self, delivery: Delivery) -> bool:
+        """Whether it was not given back by a pause."""
+        return not self._paused and delivery.tag[0] == self._wanted
 
     # the party of the link
 
@@ -126,6 +167,7 @@ class RabbitConsumer:
     def lost(self) -> None:
         """Forget what will be handed out again."""
         self._channel = self._aside = None
+        self._step, self._settled = _Step.IDLE, False
         self._epoch += 1
         self._unacknowledged.clear()
         self._letters.clear()
@@ -142,23 +184,75 @@ class RabbitConsumer:
             return
         self._channel = channel
         channel.add_on_cancel_callback(self._on_cancel)
-        channel.basic_qos(prefetch_count=self._window)
-        self._waiting_for = set(self._processes)
-        if not self._waiting_for:
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Take the next step to the turn that is wanted; what the server answers leads on."""
+        channel = self._channel
+        if channel is None or not channel.is_open:
+            return
+        if self._step is _Step.IDLE and not self._paused:
+            self._step, self._turn = _Step.BEGINS, self._wanted
+            self._consume(channel)
+        elif self._step is _Step.CONSUMES and (self._paused or self._turn != self._wanted):
+            self._step = _Step.ENDS
+            self._cancel(channel, list(self._processes))
+        if self._step in (_Step.IDLE, _Step.CONSUMES) and not self._settled:
+            self._settled = True
             self._link.settled()
+
+    def _consume(self, channel: Channel) -> None:
+        channel.basic_qos(prefetch_count=self._window)
+        waiting_for = set(self._processes)
+
+        def consuming(queue: str, _: Any) -> None:
+            waiting_for.discard(queue)
+            if not waiting_for:
+                self._stands_at(channel, _Step.CONSUMES)
+
         for queue in self._processes:
-            self._consume(channel, queue)
+            # The tag is the queue's name, so that a message tells which one it came from.
+            channel.basic_consume(
+                queue,
+                partial(self._on_message, queue),
+                consumer_tag=queue,
+                callback=partial(consuming, queue),
+            )
+        if not waiting_for:
+            self._stands_at(channel, _Step.CONSUMES)
 
-    def _consume(self, channel: Channel, queue: str) -> None:
-        def consuming(_: Any) -> None:
-            self._waiting_for.discard(queue)
-            if not self._waiting_for:
-                self._link.settled()
+    def _cancel(self, channel: Channel, queues: list[str]) -> None:
+        """Consume these no more, one after the other, then give back: in this order, as the server
+        would hand out to us again what it still may."""
 
-        # The tag is the queue's name, so that a message tells which one it came from.
-        channel.basic_consume(
-            queue, partial(self._on_message, queue), consumer_tag=queue, callback=consuming
-        )
+        def canceled(_: Any) -> None:
+            self._link.later(0, go_on)  # pika forgets the consumer only after this call
+
+        def go_on() -> None:
+            if channel.is_open and channel is self._channel:
+                self._cancel(channel, queues[1:])
+
+        if queues:
+            channel.basic_cancel(queues[0], callback=canceled)
+        else:
+            self._give_back(channel)
+            self._stands_at(channel, _Step.IDLE)
+
+    def _stands_at(self, channel: Channel, step: _Step) -> None:
+        if channel is self._channel:
+            self._step = step
+            self._go_on()
+
+    def _give_back(self, channel: Channel) -> None:
+        """All that is not acknowledged; not what is being put aside."""
+        letters = {each.tag for each in (*self._letters.values(), *self._letters_waiting)}
+        tags = [tag for tag in self._unacknowledged if tag not in letters]
+        self._unacknowledged = {tag: None for tag in self._unacknowledged if tag in letters}
+        if tags and not self._unacknowledged:
+            channel.basic_nack(tags[-1], multiple=True)
+            return
+        for tag in tags:
+            channel.basic_nack(tag)
 
     def _on_cancel(self, frame: Any) -> None:
         """The queue was deleted: begin anew on another channel, all of it declared."""
@@ -176,7 +270,7 @@ class RabbitConsumer:
         if isinstance(found, Misfit):
             self._put_aside(_Letter(tag, found.place, _marked(properties, queue, found), body))
             return
-        self._arrived.append(Delivery(found, (self._epoch, tag)))
+        self._arrived.append(Delivery(found, (self._turn, self._epoch, tag)))
         if not self._rung:
             # Not before all that came with it is there, too: who is woken for each would take them
             # one by one, at half the speed.
@@ -187,7 +281,7 @@ class RabbitConsumer:
         self._acknowledging = False
         tags = set()
         while self._done:
-            epoch, tag = self._done.popleft()
+            _, epoch, tag = self._done.popleft()
             if epoch == self._epoch:
                 tags.add(tag)
         self._answer(tags)
