@@ -141,9 +141,10 @@ class Link:
         self._connected = not carrier.away
         self._arrived: list[Delivery] = []
         #: What is not acknowledged, by connection and number.
-        self._held: dict[tuple[int, int], Unit] = {}
+        self._held: dict[tuple[int, ...], Unit] = {}
         self._connection = self._number = 0
-        self._closed = False
+        self._window = carrier.window
+        self._closed = self._paused = False
 
     @property
     def healthy(self) -> bool:
@@ -161,6 +162,19 @@ class Link:
             self._held.pop(delivery.tag, None)
         self._carrier.hand_out()
 
+    def pause(self) -> None:
+        """Give back what is not acknowledged; be handed nothing."""
+        self._paused = True
+        self._give_back()
+        self._carrier.hand_out()
+
+    def resume(self, window: int | None = None) -> None:
+        """Be handed units again."""
+        if self._paused:
+            self._paused = False
+            self._window = self._carrier.window if window is None else window
+            self._carrier.hand_out()
+
     def close(self) -> None:
         """Give back what is not acknowledged."""
         self._closed = True
@@ -173,7 +187,7 @@ class Link:
     def has_room(self, process: str) -> bool:
         """Whether it may be handed one more unit of this process."""
         held = sum(unit.process == process for unit in self._held.values())
-        return self._connected and held < self._carrier.window
+        return self._connected and not self._paused and held < self._window
 
     def take(self, unit: Unit) -> None:
         """It is handed this one."""

@@ -664,6 +664,12 @@ class WorkerActor(Actor):
                 assert self.link is not None
                 self.world.check_decided(self, deliveries, decided)
                 self.link.acknowledge(deliveries)
+            case at.PauseConsuming():
+                assert self.link is not None
+                self.link.pause()
+            case at.ResumeConsuming(window):
+                assert self.link is not None
+                self.link.resume(window)
             case at.StopConsuming():
                 self.disconnect()
             case _:

@@ -231,6 +231,19 @@ class Acknowledge:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseConsuming:
+    """Give back to the broker what was offered and not acknowledged; take none for now."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeConsuming:
+    """Take again what the broker has."""
+
+    #: Of each process at most so many that are not acknowledged; None for as many as at first.
+    window: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class StopConsuming:
     """Give back to the broker what was offered and not acknowledged; take no more."""
 
@@ -255,5 +268,15 @@ class Exit:
 #: What the store is asked for: each is answered by an event, or by `Unanswered`.
 Question = ClaimUnits | FindClaimed | LookAhead | Renew | Report
 #: What is just done.
-Deed = StartSlot | Run | Kill | Ring | Acknowledge | StopConsuming | Exit
+Deed = (
+    StartSlot
+    | Run
+    | Kill
+    | Ring
+    | Acknowledge
+    | PauseConsuming
+    | ResumeConsuming
+    | StopConsuming
+    | Exit
+)
 Action = Deed | Question | Say

@@ -21,6 +21,11 @@ often than every second (`IDLE`) unless the bell rings or a look finds as many a
 is found what was handed back, never published or lost.  While the broker is not well, nothing of it
 counts: the store is looked into as without one.
 
+A worker all of whose slots take long gives back what it was brought after a moment (`OCCUPIED`) and
+lets nothing be brought, so that whoever is free gets it; when a slot is free it is brought again.
+From then on only as many of each process as there are slots, because they would go back and forth
+with every unit, until a process is quick.
+
 *Claim ahead* (`synergy.worker.pace`).  Of processes whose units take milliseconds, a window of
 units is claimed with them, ``claimed`` and not started: the pool, from which the slots are given
 handfuls.  The next window is claimed while less than half of the last is left, so that no slot
@@ -91,12 +96,14 @@ from synergy.worker.messages import (
     LookAhead,
     NextDue,
     Offered,
+    PauseConsuming,
     Progressed,
     Rang,
     Renew,
     Renewed,
     Report,
     Reported,
+    ResumeConsuming,
     Ring,
     Run,
     Say,
@@ -122,6 +129,8 @@ IDLE: Final = 1.0
 #: How many offers a claim names at most, beyond what it takes, when those before were refused:
 #: as after an outage, when a queue is full of messages whose units are long done.
 STALE: Final = 256
+#: Seconds for which all slots are at what takes long before what was offered is given back.
+OCCUPIED: Final = 0.1
 #: Seconds after which a unit that was claimed ahead and still runs is marked as started.
 MARK: Final = 0.25
 #: Seconds after which a unit that was claimed ahead and has not been started is handed back.
@@ -226,6 +235,11 @@ class WorkerProtocol:
         self._stale = 0
         #: Whether an offer was claimed in the place of a look that was overdue.
         self._passed_over = False
+        #: Since when all slots are at what takes long; None while they are not.
+        self._occupied_at: float | None = None
+        #: Whether nothing is brought; when that ended last, and whether with a narrow window.
+        self._paused = self._narrow = False
+        self._resumed_at = float("-inf")
         # renewals and reports
         self._renewing: tuple[Renewal, ...] = ()
         self._renewed_at = float("-inf")
@@ -321,6 +335,7 @@ class WorkerProtocol:
         self._renew()
         self._start_slots()
         self._find_claimed()
+        self._consume()
         self._claim()
         self._look_ahead()
         self._leave()
@@ -497,6 +512,8 @@ class WorkerProtocol:
             # What a look takes whose message is under way, the broker brings for nothing.
             ahead = 0 if self._offers else self._room()
             silence = min(self._offered_at + POLL, self._looked_at + IDLE)
+            if not self._offers:  # what is brought again comes in a moment
+                silence = max(silence, self._resumed_at + POLL)
             return _Wish(max(self._look_at, silence), free, ahead)
         if (self._dry and not self._offers) or self._time >= self._turn_at:
             return None
@@ -646,8 +663,47 @@ class WorkerProtocol:
 
     # the broker
 
+    def _consume(self) -> None:
+        """Have what is offered go to others while no slot has time for it."""
+        if not self._consuming:
+            return
+        if not self._occupied():
+            self._occupied_at = None
+            if self._paused or (self._narrow and self._pace.quick and not self._claiming):
+                self._resume()
+            return
+        if self._occupied_at is None:
+            self._occupied_at = self._time
+        if (pause_at := self._pause_at()) is not None and self._time >= pause_at:
+            self._pause()
+
+    def _occupied(self) -> bool:
+        """Whether none of the slots will have time for another unit in a moment."""
+        return all(
+            slot.state is SlotState.BUSY and (slot.slow or slot.queue[0].unit.task.command)
+            for slot in self._slots
+        )
+
+    def _pause_at(self) -> float | None:
+        """When to give back what was offered; not while a claim is out that names some of it."""
+        if self._paused or self._claiming or not self._consuming:
+            return None
+        return None if self._occupied_at is None else self._occupied_at + OCCUPIED
+
+    def _pause(self) -> None:
+        self._paused = True
+        self._offers.clear()
+        self._out.append(PauseConsuming())
+
+    def _resume(self) -> None:
+        if not self._paused:  # to be brought more at a time
+            self._pause()
+        self._paused, self._narrow = False, not self._pace.quick
+        self._resumed_at = self._time if self._healthy else float("-inf")
+        self._out.append(ResumeConsuming(len(self._slots) if self._narrow else None))
+
     def _offered(self, deliveries: Sequence[Delivery]) -> None:
-        if self._consuming and deliveries:
+        if self._consuming and not self._paused and deliveries:
             self._offers.add(deliveries)
             self._offered_at = self._time
 
@@ -656,7 +712,7 @@ class WorkerProtocol:
         self._consuming, self._healthy = not self.stopping, healthy
         if not healthy:
             self._offers.clear()
-            self._offered_at = float("-inf")
+            self._offered_at = self._resumed_at = float("-inf")
             self._look_at, self._dry = min(self._look_at, self._time), False
 
     # renewals
@@ -867,6 +923,8 @@ class WorkerProtocol:
                 yield max(held.began + MARK, self._retry_at)
         if self._pool:
             yield self._patience_with(self._pool[0])
+        if (pause_at := self._pause_at()) is not None:
+            yield pause_at
         if self._holding():
             yield self._renewal_due()
         if self._over or self._unsure or (self._looking and not self.stopping):

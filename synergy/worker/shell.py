@@ -274,6 +274,12 @@ class Shell:
             case at.Acknowledge(deliveries):
                 assert self._consumer is not None
                 self._consumer.acknowledge(deliveries)
+            case at.PauseConsuming():
+                assert self._consumer is not None
+                self._consumer.pause()
+            case at.ResumeConsuming(window):
+                assert self._consumer is not None
+                self._consumer.resume(window)
             case at.StopConsuming():
                 self._stop_consuming()
             case at.Exit(code):

@@ -6,6 +6,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+from synergy.brokers import open_broker
 from synergy.clock import SystemClock
 from synergy.stores import open_bell, open_store
 from synergy.worker.shell import Times, run_worker
@@ -13,6 +14,7 @@ from synergy.worker.shell import Times, run_worker
 
 def main() -> int:
     settings = json.loads(sys.argv[1])
+    broker = open_broker(settings.get("broker", "none"))
     logging.basicConfig(level=logging.INFO, format="%(action)s %(message)s")
     lease = settings.get("lease", 15.0)
     return run_worker(
@@ -31,6 +33,7 @@ def main() -> int:
             renewal=timedelta(seconds=lease / 3),
             margin=timedelta(seconds=lease / 15),
         ),
+        consumer=None if broker is None else broker.consume(settings["processes"], 256),
     )
 
 

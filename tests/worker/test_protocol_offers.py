@@ -1,5 +1,6 @@
 """What a broker offers, at a table: when it is claimed, acknowledged, and looked past."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -12,7 +13,7 @@ from synergy.worker import messages as at
 from synergy.worker.messages import Action
 from synergy.worker.offers import Offers, decided
 from synergy.worker.outcomes import Outcome, Verdict
-from synergy.worker.protocol import IDLE, POLL, STALE
+from synergy.worker.protocol import IDLE, OCCUPIED, POLL, STALE
 from tests.worker.test_protocol import DONE, FIRST, HOURS, START, the
 from tests.worker.test_protocol_ahead import Ahead
 
@@ -379,3 +380,171 @@ def test_a_retry_rings_so_that_somebody_looks_when_it_is_due() -> None:
     table.tell(at.NextDue(now + timedelta(seconds=0.5)))
     [claim] = claims(table.after(0.5))
     assert claim.keys is None
+
+
+# when all slots are at what takes long
+
+
+def occupied(table: Fed, *deliveries: Delivery) -> list[Action]:
+    """All its slots are at what takes long, for so long that it may have paused."""
+    table.hungry()
+    table.offer(*deliveries)
+    table.tell(at.Claimed(table.starts(*deliveries)))
+    table.after(0.02, *(at.Slow(slot) for slot, _ in enumerate(deliveries)))
+    return table.after(OCCUPIED)
+
+
+#: Seconds of a unit that is not quick.
+LONG = 0.3
+PAUSES = (at.PauseConsuming, at.ResumeConsuming)
+
+
+def pauses(actions: list[Action]) -> list[Action]:
+    """What it does about being brought units."""
+    return [action for action in actions if isinstance(action, PAUSES)]
+
+
+def test_who_is_at_long_units_with_all_slots_gives_back_what_was_offered() -> None:
+    table = Fed(slots=2)
+    table.hungry()
+    first, second, third = offered(1), offered(2), offered(3)
+    table.offer(first, second, third)
+    table.tell(at.Claimed(table.starts(first, second)))
+    assert pauses(table.after(0.02, at.Slow(0))) == [], "the other slot may be free in a moment"
+    assert pauses(table.after(1)) == []
+    assert pauses(table.tell(at.Slow(1))) == []
+    assert table.protocol.wake_at() == pytest.approx(table.time + OCCUPIED)
+    assert pauses(table.after(OCCUPIED - 0.01)) == []
+    assert pauses(table.after(0.01)) == [at.PauseConsuming()]
+    assert pauses(table.after(1)) == [], "once"
+    assert acknowledged(table.actions) == [first, second]
+
+
+def test_a_command_takes_long_without_a_word() -> None:
+    table = Fed()
+    table.hungry()
+    table.offer(offered(1))
+    [unit] = table.starts(offered(1))
+    table.tell(at.Claimed([replace(unit, task=Task(command=("sleep", "9")))]))
+    assert pauses(table.after(OCCUPIED)) == [at.PauseConsuming()]
+
+
+def test_a_slot_that_gets_free_in_time_costs_nothing() -> None:
+    table = Fed()
+    table.hungry()
+    table.offer(offered(1), offered(2))
+    table.tell(at.Claimed(table.starts(offered(1))))
+    table.after(0.02, at.Slow(0))
+    [claim] = claims(table.after(OCCUPIED - 0.01, at.Ended(0, DONE)))
+    assert claim.keys == (offered(2).unit.key,)
+    table.tell(at.Claimed(table.starts(offered(2))))
+    table.after(OCCUPIED - 0.01, at.Slow(0))
+    assert pauses(table.after(OCCUPIED - 0.01)) == [], "it counts from the later one"
+    assert pauses(table.after(0.01)) == [at.PauseConsuming()]
+
+
+def test_when_a_slot_is_free_it_is_brought_again_as_many_as_it_has_slots() -> None:
+    table = Fed(slots=2)
+    assert pauses(occupied(table, offered(1), offered(2))) == [at.PauseConsuming()]
+    actions = table.over(DONE, slot=1, seconds=LONG)
+    assert pauses(actions) == [at.ResumeConsuming(2)]
+    assert claims(actions) == [], "what it is brought again comes in a moment"
+    [claim] = claims(table.offer(offered(3, tag=9)))
+    assert claim.keys == (offered(3).unit.key,)
+
+
+def test_a_slot_that_dies_is_free_again_too() -> None:
+    table = Fed()
+    occupied(table, offered(1))
+    assert pauses(table.tell(at.SlotGone(0, "killed by SIGKILL"))) == [at.ResumeConsuming(1)]
+
+
+def test_who_resumed_and_is_brought_nothing_looks_after_a_while() -> None:
+    table = Fed()
+    occupied(table, offered(1))
+    table.after(IDLE)
+    assert claims(table.over(DONE, seconds=LONG)) == []
+    assert claims(table.after(POLL - 0.01)) == []
+    [claim] = claims(table.after(0.01))
+    assert claim.keys is None
+
+
+def test_a_look_that_is_overdue_is_not_put_off_for_ever_by_pauses() -> None:
+    table = Fed()
+    occupied(table, offered(1))
+    named = []
+    for hour in range(2, 6):
+        assert pauses(table.over(DONE, seconds=LONG)) == [at.ResumeConsuming(1)]
+        [claim] = claims(table.offer(offered(hour), offered(hour + 9)))
+        named.append(claim.keys is not None)
+        table.tell(at.Claimed(table.starts(offered(hour))))
+        table.after(0.02, at.Slow(0))
+        assert pauses(table.after(IDLE)) == [at.PauseConsuming()]
+    assert named == [True, True, False, True]
+
+
+def test_nothing_that_was_on_its_way_is_taken_for_an_offer_during_a_pause() -> None:
+    table = Fed()
+    occupied(table, offered(1))
+    table.offer(offered(2))
+    actions = table.over(DONE, seconds=LONG)
+    assert claims(actions) == []
+
+
+def test_nothing_is_given_back_while_a_claim_is_out_that_names_some_of_it() -> None:
+    table = Fed()
+    table.quick()
+    table.tell(at.BrokerHealth(True), at.Claimed([table.unit()]))
+    many = [offered(hour) for hour in range(1000, 1400)]
+    [claim] = claims(table.offer(*many))
+    assert (claim.limit, claim.keys) == (0, tuple(each.unit.key for each in many[: claim.ahead]))
+    table.after(0.02, at.Slow(0))
+    assert pauses(table.after(1)) == []
+    actions = table.tell(at.Claimed([]))
+    assert acknowledged(actions) == many[: claim.ahead]
+    assert pauses(actions) == [at.PauseConsuming()]
+
+
+def test_once_a_process_is_quick_it_is_brought_as_many_as_at_first() -> None:
+    table = Fed()
+    occupied(table, offered(1))
+    assert pauses(table.over(DONE, seconds=LONG)) == [at.ResumeConsuming(1)]
+    table.offer(offered(2))
+    table.tell(at.Claimed(table.starts(offered(2))))
+    actions = table.over(DONE, seconds=0.000_1)
+    for hour in range(3, 30):
+        if pauses(actions):
+            break
+        table.offer(offered(hour))
+        table.tell(at.Claimed(table.starts(offered(hour))))
+        actions = table.over(DONE, seconds=0.000_1)
+    assert pauses(actions) == [at.PauseConsuming(), at.ResumeConsuming(None)]
+    table.offer(offered(40))
+    table.tell(at.Claimed(table.starts(offered(40))), at.Reported([Applied()]))
+    table.after(0.02, at.Slow(0))
+    assert pauses(table.after(OCCUPIED)) == [at.PauseConsuming()]
+    assert pauses(table.over(DONE, seconds=LONG)) == [at.ResumeConsuming(1)]
+
+
+def test_the_pause_outlasts_a_broker_that_is_away() -> None:
+    table = Fed()
+    occupied(table, offered(1))
+    assert pauses(table.tell(at.BrokerHealth(False), at.BrokerHealth(True))) == []
+    table.tell(at.BrokerHealth(False))
+    actions = table.over(DONE, seconds=LONG)
+    assert pauses(actions) == [at.ResumeConsuming(1)]
+    [claim] = claims(actions)
+    assert claim.keys is None, "it does not wait for what an absent broker would bring"
+
+
+def test_who_stops_or_has_no_broker_does_not_pause() -> None:
+    table = Fed(grace=timedelta(seconds=60))
+    table.hungry()
+    table.offer(offered(1))
+    table.tell(at.Claimed(table.starts(offered(1))))
+    table.after(0.02, at.Slow(0), at.Stop())
+    assert pauses(table.after(1, at.Ended(0, DONE))) == []
+    alone = Ahead()
+    alone.running()
+    alone.after(0.02, at.Slow(0))
+    assert pauses(alone.after(1)) == []

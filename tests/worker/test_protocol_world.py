@@ -349,6 +349,12 @@ class World(RuleBasedStateMachine):
                 assert {each.unit.key for each in deliveries} <= box.decided
                 assert box.consumer is not None
                 box.consumer.acknowledge(deliveries)
+            case at.PauseConsuming():
+                assert box.consumer is not None
+                box.consumer.pause()
+            case at.ResumeConsuming(window):
+                assert box.consumer is not None
+                box.consumer.resume(window)
             case at.StopConsuming():
                 self.leave(box)
             case at.Say() | at.Ring():

@@ -23,6 +23,9 @@ from synergy.worker.protocol import WorkerProtocol
 from synergy.worker.shell import Shell
 from tests.worker.yard import PROJECT, until
 
+#: After which a unit that would last is over.
+LIMIT = timedelta(seconds=1)
+
 
 class Failing:
     """A store whose next calls of some methods do not answer, before or after their effect."""
@@ -188,6 +191,23 @@ def test_a_broker_that_is_gone_costs_only_time(desk: Desk) -> None:
     desk.publisher.publish([second])
     desk.ended(second)
     assert desk.store.taken[1] == (second.key, True)
+
+
+@pytest.mark.parametrize("task", [{"command": ("sleep", "60")}, {"entry": "tasks:waits"}])
+def test_what_was_offered_to_a_worker_at_a_long_unit_is_another_s_until_it_ends(
+    desk: Desk, tmp_path: Path, task: dict[str, Any]
+) -> None:
+    until(lambda: desk.shell.once() or desk.protocol.slot_state(0) is SlotState.READY, pace=0)
+    long = desk.request(1, arguments={"folder": str(tmp_path)}, time_limit=LIMIT, **task)
+    unit = desk.request(2, entry="tasks:result")
+    desk.publisher.publish([long, unit])
+    with contextlib.closing(desk.broker.consume(["p"], window=1)) as other:
+        assert other.receive() == []
+        [brought] = until(lambda: desk.shell.once() or other.receive(), pace=0)
+        assert brought.unit.key == unit.key
+    assert [held.key for held in desk.protocol.held] == [long.key]
+    assert desk.ended(unit).count == 3
+    assert desk.store.taken[:2] == [(long.key, True), (unit.key, True)]
 
 
 def test_what_was_offered_to_a_worker_that_stops_is_another_s_at_once(desk: Desk) -> None:
