@@ -7,7 +7,7 @@ does not answer or cannot be written just now, and then nothing of that document
 the caller reads back what stands (protocol D1).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -161,6 +161,14 @@ class Store(Protocol):
         """
         ...
 
+    def follow(self, after: int, limit: int, known: Container[tuple[str, int]]) -> "News":
+        """Fold, and tell what the feed has behind a number: `fold` and `changes` in one, with the
+        units, for one who follows what others do.
+
+        `known` are keys and versions of documents that need not be told again.
+        """
+        ...
+
     def prune_feed(self, through: int) -> int:
         """Forget the entries up to a number (retention)."""
         ...
@@ -234,6 +242,19 @@ class Store(Protocol):
     def switched_off(self, box: str) -> frozenset[str]:
         """The programs that shall not run on a box."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What is new in the feed."""
+
+    #: Number, kind, key and version of the entries, without gaps.
+    changes: Sequence[tuple[int, str, str, int]]
+    #: By key, the units that these are of beside what was known, as they stand then or later;
+    #: perhaps without their history, as in `Store.read_units`.
+    units: Mapping[str, Unit]
+    #: Whether there may be more; else everything that was written before the call is told now.
+    more: bool
 
 
 #: Role of those who wait for a lease to become free: the bell rings for them when one is dropped.

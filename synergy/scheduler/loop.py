@@ -105,7 +105,7 @@ class Scheduler:
         self._tidy_at: datetime | None = None
         self._look_at: datetime | None = None
         self._requests: set[str] = set()
-        #: Own writes of jobs that the feed has not shown yet: key and version.
+        #: Own writes that the feed has not shown yet: key and version.
         self._own: set[tuple[str, int]] = set()
         #: What is to be told when it is written for certain: units to the workers, jobs and
         #: answered requests to the log, and who is to be rung besides.
@@ -154,7 +154,7 @@ class Scheduler:
     def once(self, *, everything: bool = True) -> bool:
         """Take what has happened and do all that follows; False when nothing had."""
         now = self.setting.clock.now()
-        events = self._events()
+        events = self._events() + self._filed()
         wake = self.engine.wake_at()
         set_back = self._seen is not None and now < self._seen
         if not events and (set_back or (wake is not None and wake <= now)):
@@ -249,10 +249,13 @@ class Scheduler:
     # in
 
     def _events(self) -> list[Event]:
-        store = self.setting.store
         events = self._changes()
-        events += self.setting.sources.answers()
-        for request in store.open_requests():
+        return events + self.setting.sources.answers()
+
+    def _filed(self) -> list[Event]:
+        """The requests that were filed since."""
+        events: list[Event] = []
+        for request in self.setting.store.open_requests():
             if request.id not in self._requests:
                 self._requests.add(request.id)
                 events.append(RequestFiled(request))
@@ -260,7 +263,7 @@ class Scheduler:
 
     def _changes(self) -> list[Event]:
         """What others have written: the jobs first, as each unit belongs to how its job stands."""
-        units: dict[str, None] = {}
+        units: dict[str, Unit] = {}
         jobs: dict[str, None] = {}
         read: dict[str, Job] = {}
         # A job that is read may be newer than the feed was, and rest on what is not known yet: look
@@ -268,27 +271,24 @@ class Scheduler:
         while self._look(jobs, units):
             read = self.setting.store.read_jobs(jobs)
         events: list[Event] = [JobsChanged(tuple(read.values()))] if read else []
-        found = self.setting.store.read_units(units, history=False) if units else {}
-        self._bring(found.values())
-        return events + [UnitChanged(unit) for unit in found.values()]
+        self._bring(units.values())
+        return events + [UnitChanged(unit) for unit in units.values()]
 
-    def _look(self, jobs: dict[str, None], units: dict[str, None]) -> bool:
+    def _look(self, jobs: dict[str, None], units: dict[str, Unit]) -> bool:
         """Take what is new in the feed; whether others have written jobs."""
-        store = self.setting.store
-        self._fold()
-        others, changes = False, store.changes(self._position, BATCH)
-        while changes:
-            self._position = changes[-1][0]
-            for _, kind, key, version in changes:
-                if kind == "unit":
-                    units[key] = None
-                elif (key, version) in self._own:
+        others = False
+        while True:
+            news = self.setting.store.follow(self._position, BATCH, self._own)
+            for self._position, kind, key, version in news.changes:
+                if (key, version) in self._own:
                     self._own.discard((key, version))
-                else:
+                    self._brought.pop(key, None)
+                elif kind == "job":
                     jobs[key] = None
                     others = True
-            changes = store.changes(self._position, BATCH) if len(changes) == BATCH else []
-        return others
+            units |= news.units
+            if not news.more:
+                return others
 
     def _fold(self) -> None:
         """Bring to the feed what was written."""
@@ -300,7 +300,6 @@ class Scheduler:
         with self.setting.store.together():
             while events:
                 events = self._decide(events)
-            self._fold()
         self._tell()
 
     def _decide(self, events: Iterable[Event]) -> list[Event]:
@@ -331,6 +330,11 @@ class Scheduler:
         for asked, said in zip(units, store.save_units(units) if units else (), strict=True):
             if isinstance(said, Applied):
                 events.append(UnitSaved(asked))
+                if (
+                    asked.unit.transitions[-1:]
+                    and asked.unit.transitions[-1].version == asked.unit.version
+                ):
+                    self._own.add((asked.unit.key, asked.unit.version))
                 if asked.unit.state is UnitState.REQUESTED:
                     self._requested.append(asked.unit)
             else:

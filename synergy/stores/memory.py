@@ -6,7 +6,7 @@ active, requested or not folded is found without looking at what is over.
 
 import threading
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
@@ -33,7 +33,9 @@ from synergy.core.model import (
     may_be_ahead,
 )
 from synergy.core.states import UnitInput, UnitState
+from synergy.ports import News
 from synergy.records import EPOCH
+from synergy.stores.following import followed
 from synergy.stores.rules import (
     HELD,
     job_is_active,
@@ -285,6 +287,10 @@ class MemoryStore:
             (entry.seq, entry.kind, entry.key, entry.transition.version)
             for entry in self.feed(after, limit)
         ]
+
+    def follow(self, after: int, limit: int, known: Container[tuple[str, int]]) -> News:
+        """Step by step."""
+        return followed(self, after, limit, known)
 
     def prune_feed(self, through: int) -> int:
         """Forget published entries."""

@@ -7,7 +7,7 @@ possible, and then it is tried again.  So every call ends with an answer for eac
 `Unreachable`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,6 +35,7 @@ from synergy.core.model import (
     UnitWrite,
 )
 from synergy.core.states import UnitInput
+from synergy.ports import News
 from synergy.records import (
     EPOCH,
     box_from_document,
@@ -391,6 +392,20 @@ class MongoStore:
     def changes(self, after: int, limit: int) -> list[tuple[int, str, str, int]]:
         """What of numbered entries tells which documents to read."""
         return self._feed.changes(after, limit)
+
+    def follow(self, after: int, limit: int, known: Container[tuple[str, int]]) -> News:
+        """The units are those that were folded, where nobody else folds."""
+        changes, seen, more = self._feed.follow(after, limit)
+        keys = {
+            key: None
+            for _, kind, key, version in changes
+            if kind == "unit" and (key, version) not in known
+        }
+        if seen is None:
+            units = self.read_units(keys, history=False)
+        else:
+            units = {key: unit_from_fields(seen[key], history=False) for key in keys}
+        return News(changes, units, more)
 
     def prune_feed(self, through: int) -> int:
         """Forget numbered entries."""

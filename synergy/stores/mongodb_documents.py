@@ -143,9 +143,10 @@ def version_before(write: UnitWrite) -> int:
     return unit.version - 1
 
 
-def unit_from_fields(document: Mapping[str, Any]) -> Unit:
-    """The stored unit."""
-    return unit_from_row((*map(document.get, _UNIT), 0), _history(document))
+def unit_from_fields(document: Mapping[str, Any], *, history: bool = True) -> Unit:
+    """The stored unit; without `history` its transitions are left out."""
+    made = _history(document) if history else ()
+    return unit_from_row((*map(document.get, _UNIT), 0), made)
 
 
 def unit_passes(write: UnitWrite, standing: Mapping[str, Any] | None) -> bool:

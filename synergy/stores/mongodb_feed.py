@@ -17,7 +17,7 @@ import contextlib
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -91,6 +91,11 @@ class _Told:
     first: int
 
 
+#: Marks the units among documents of several kinds.
+_IS_UNIT: Document = {"is_unit": {"$literal": True}}
+
+#: Number, kind, key and version of an entry.
+Change = tuple[int, str, str, int]
 _ByKey = dict[tuple[str, str], _Told]
 
 
@@ -112,18 +117,35 @@ class MongoFeed:
     def fold(self, limit: int) -> int:
         """Number the pending transitions of so many documents at most; how many they were."""
         with self._lock:
-            while limit > 0:
-                head = self._known or self._read_head()
-                self._known = None  # should anything fail from here on
-                news = self._news(head, min(limit, FOLD_MOST))
-                following = self._append(head, news) if news.entries else head
-                if following is not None:
-                    if not self._told:
-                        self._told_since = time.monotonic()
-                    self._told |= news.told
-                    self._known = following
-                    return len(news.entries)
-            return 0
+            return len(self._fold(limit).entries) if limit > 0 else 0
+
+    def follow(
+        self, after: int, limit: int
+    ) -> tuple[list[Change], Mapping[str, Mapping[str, Any]] | None, bool]:
+        """Fold; the changes behind a number, the documents of the units that these are of, if they
+        were seen, and whether there may be more."""
+        with self._lock:
+            folded = self._fold(max(1, limit))
+        if after == folded.after:
+            return [_change_of(*each) for each in folded.numbered()], folded.units, folded.more
+        changes = self.changes(after, limit)
+        return changes, None, folded.more or len(changes) == limit
+
+    def _fold(self, limit: int) -> "_News":
+        """What could be folded."""
+        while True:
+            head = self._known or self._read_head()
+            self._known = None  # should anything fail from here on
+            news = self._news(head, min(limit, FOLD_MOST))
+            if news is None:
+                continue  # another has folded since
+            following = self._append(head, news) if news.entries else head
+            if following is not None:
+                if not self._told:
+                    self._told_since = time.monotonic()
+                self._told |= news.told
+                self._known = following
+                return news
 
     def settle(self) -> None:
         """Let the documents know of everything that is folded."""
@@ -170,15 +192,20 @@ class MongoFeed:
             known[key] = max(version, known.get(key, 0))
         return versions
 
-    def _news(self, head: _Head, limit: int) -> "_News":
-        """What is pending, of so many documents at most; tells those that it is time to tell."""
+    def _news(self, head: _Head, limit: int) -> "_News | None":
+        """What is pending, of so many documents at most; tells those that it is time to tell.
+
+        None where the head has moved on.
+        """
         told = self._told
         waited = time.monotonic() - self._told_since
         due = len(told) >= TELL_MOST or (bool(told) and waited > TELL_SECONDS)
         if due and self._tell(told.values()):
             self._told = {}
         most = limit + len(told)
-        documents = self._pending(most)
+        through, documents = self._pending(most)
+        if through != head.through:
+            return None
         if due and self._told:  # some have moved on
             if len(documents) < most:
                 read = {(kind, document["_id"]) for kind, document in documents}
@@ -187,21 +214,35 @@ class MongoFeed:
                 self._move_on(told.values())
                 self._told = {}
         news = _News(head.through, told, self._told)
+        news.more = len(documents) == most
         for kind, document in documents:
             if news.documents == limit or news.size > FOLD_BYTES:
+                news.more = True
                 break
             news.add(kind, document)
         return news
 
-    def _pending(self, limit: int) -> list[tuple[str, Document]]:
-        """Documents with news, by kind, those first whose news are the oldest."""
-        found = [
-            (kind, document)
-            for kind in KINDS
-            for document in self._find(kind, PENDING, _PENDING_FIELDS, limit)
+    def _pending(self, limit: int) -> tuple[int, list[tuple[str, Document]]]:
+        """Where the head is, and documents with news, by kind, the oldest news first.
+
+        Of units it is the whole document.
+        """
+        # One question instead of three.  The head comes last: as long as it stands where it stood,
+        # nobody has folded, and so made no longer pending, what was pending when this began.
+        pipeline: list[Document] = [
+            {"$match": PENDING},
+            {"$limit": limit},
+            {"$project": _PENDING_FIELDS},
+            _union(KINDS["unit"], {"$match": PENDING}, {"$limit": limit}, {"$set": _IS_UNIT}),
+            _union("feed", {"$match": HEAD}, {"$project": {"through": 1}}),
         ]
-        found.sort(key=lambda each: _first_news_at(each[1]))
-        return found[:limit]
+        jobs = self._of_kind["job"]
+        *found, head = self._server.answered(
+            lambda: list(jobs.aggregate(pipeline, batchSize=LARGE_BATCH))
+        )
+        documents = [("unit" if _IS_UNIT.keys() <= each.keys() else "job", each) for each in found]
+        documents.sort(key=lambda each: _first_news_at(each[1]))
+        return head["through"], documents[:limit]
 
     def _find(
         self, kind: str, query: Document, fields: Mapping[str, Any], limit: int = 0
@@ -287,12 +328,9 @@ class MongoFeed:
         """Entries, ascending."""
         return [entry_from_list(seq, entry) for seq, entry in self._entries(after, limit)]
 
-    def changes(self, after: int, limit: int) -> list[tuple[int, str, str, int]]:
+    def changes(self, after: int, limit: int) -> list[Change]:
         """What of entries tells which documents to read."""
-        return [
-            (seq, entry[ENTRY_KIND], entry[ENTRY_KEY], entry[ENTRY_VERSION])
-            for seq, entry in self._entries(after, limit)
-        ]
+        return [_change_of(seq, entry) for seq, entry in self._entries(after, limit)]
 
     def prune(self, through: int) -> int:
         """Forget entries; how many."""
@@ -369,11 +407,16 @@ class _News:
 
     def __init__(self, through: int, floor: _ByKey, told: _ByKey) -> None:
         self.entries: list[list[Any]] = []
+        #: The units that they are of, by key.
+        self.units: dict[str, Mapping[str, Any]] = {}
+        #: Whether there may be more.
+        self.more = False
         #: Of how many documents they are.
         self.documents = 0
         self.told: _ByKey = {}
         self.size = 0
-        self._through = through
+        #: Number of the last entry before these.
+        self.after = through
         self._floor = floor
         self._before = told
 
@@ -382,14 +425,20 @@ class _News:
         place = kind, document["_id"]
         folded = self._floor[place].version if place in self._floor else 0
         fresh = [entry for entry in entries_of(kind, document) if entry[ENTRY_VERSION] > folded]
-        first = self._through + len(self.entries) + 1
+        first = self.after + len(self.entries) + 1
         if place in self._before:
             first = self._before[place].first
         # One without news is told, too: it was written since without a transition.
         self.told[place] = _told_up_to(document["version"], kind, document, first)
         self.documents += bool(fresh)
         self.entries += fresh
+        if fresh and kind == "unit":
+            self.units[document["_id"]] = document
         self.size += sum(_ENTRY_BYTES + len(entry[-1] or "") for entry in fresh)
+
+    def numbered(self) -> Iterator[tuple[int, Sequence[Any]]]:
+        """The entries with their numbers."""
+        return enumerate(self.entries, self.after + 1)
 
 
 def _told_up_to(version: int, kind: str, document: Mapping[str, Any], first: int) -> _Told:
@@ -443,6 +492,15 @@ def _behind(number: Any, limit: int) -> Document:
             [],
         ]
     }
+
+
+def _change_of(seq: int, entry: Sequence[Any]) -> Change:
+    return seq, entry[ENTRY_KIND], entry[ENTRY_KEY], entry[ENTRY_VERSION]
+
+
+def _union(collection: str, *pipeline: Document) -> Document:
+    """The stage that adds what a pipeline finds in another collection."""
+    return {"$unionWith": {"coll": collection, "pipeline": list(pipeline)}}
 
 
 def _first_news_at(document: Mapping[str, Any]) -> int:

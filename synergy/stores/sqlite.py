@@ -12,7 +12,7 @@ feed; when that was pruned, it has those that are left.
 """
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
@@ -38,6 +38,7 @@ from synergy.core.model import (
     UnitWrite,
 )
 from synergy.core.states import UnitInput
+from synergy.ports import News
 from synergy.records import (
     UNIT_STATES,
     box_from_document,
@@ -52,6 +53,7 @@ from synergy.records import (
     to_text,
 )
 from synergy.stores.database import Database, open_database
+from synergy.stores.following import followed
 from synergy.stores.migrations import pending_migrations, upgrade
 from synergy.stores.rows import (
     ENTRY_COLUMNS,
@@ -398,6 +400,10 @@ class SQLiteStore:
         """What of published entries tells which documents to read."""
         with self._database.reading() as connection:
             return connection.execute(_CHANGES, (after, max(0, limit))).fetchall()
+
+    def follow(self, after: int, limit: int, known: Container[tuple[str, int]]) -> News:
+        """Step by step."""
+        return followed(self, after, limit, known)
 
     def prune_feed(self, through: int) -> int:
         """Forget published entries."""

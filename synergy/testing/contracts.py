@@ -1167,6 +1167,51 @@ class StoreContract:
         store.prune_feed(3)
         assert store.changes(0, 10) == [(4, "job", job.key, 2)]
 
+    def test_who_follows_is_told_what_others_did(self, store: Store) -> None:
+        job, unit = a_stored_job(store), a_unit()
+        put_unit(store, unit)
+        known = {(job.key, 1), (unit.key, 1)}
+        news = store.follow(0, 10, known)
+        assert [change[1:] for change in news.changes] == [
+            ("job", job.key, 1),
+            ("unit", unit.key, 1),
+        ]
+        assert (news.units, news.more) == ({}, False)
+        (claimed,) = store.claim(a_claim())
+        news = store.follow(2, 10, known)
+        assert list(news.changes) == [(3, "unit", unit.key, 2)]
+        assert replace(news.units[unit.key], transitions=()) == replace(claimed, transitions=())
+        assert [entry.seq for entry in store.feed(0, 10)] == [1, 2, 3]
+        news = store.follow(3, 10, known)
+        assert (list(news.changes), news.units, news.more) == ([], {}, False)
+
+    def test_who_follows_is_told_what_another_has_folded(
+        self, store: Store, open_another: Callable[[], Store]
+    ) -> None:
+        other, told = open_another(), []
+        position, rounds = 0, 0
+        for number in range(6):
+            a_stored_job(store, number=number)
+            put_unit(store, a_unit(number=number))
+            if number % 2:
+                fold_all(other)
+            if number == 3:
+                store.follow(position, 0, ())  # not told yet, and so asked for again
+            news = store.follow(position, 3, ())
+            while news.changes or news.more:
+                assert [change[0] for change in news.changes] == list(
+                    range(position + 1, position + 1 + len(news.changes))
+                )
+                told += [change[1:] for change in news.changes]
+                units = {change[2] for change in news.changes if change[1] == "unit"}
+                assert set(news.units) == units
+                position += len(news.changes)
+                rounds += 1
+                news = store.follow(position, 3, ())
+            assert len(told) == 2 * (number + 1)
+        assert len(set(told)) == 12
+        assert rounds >= 6
+
     def test_a_pruned_feed_goes_on_counting(self, store: Store) -> None:
         for number in range(3):
             a_stored_job(store, number=number)

@@ -17,7 +17,7 @@ import heapq
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field
@@ -48,10 +48,11 @@ from synergy.core.model import (
 )
 from synergy.core.states import JobState
 from synergy.errors import Unreachable
-from synergy.ports import Delivery, Published
+from synergy.ports import Delivery, News, Published
 from synergy.reading import Reading
 from synergy.scheduler.loop import Scheduler, Setting
 from synergy.scheduler.sources import SourcesAtOnce
+from synergy.stores.following import followed
 from synergy.testing.carrier import PROMPT, Carrier, Link
 from synergy.testing.cases import Case, Filed
 from synergy.testing.invariants import Broken, CheckedStore, Violation
@@ -386,6 +387,10 @@ class Wire:
             self._actor.world.tell(self._actor, f"claims {unit.key}!{unit.attempt} {unit.state}")
         self._boundary("claim", after=True)
         return units
+
+    def follow(self, after: int, limit: int, known: Container[tuple[str, int]]) -> News:
+        """Others act between its steps."""
+        return followed(self, after, limit, known)
 
     def take_lease(self, name: str, owner: str, now: datetime, until: datetime) -> Lease:
         """With the lease off, everybody is told that it leads (I13)."""
