@@ -1,7 +1,6 @@
 """``super``: the supervisor of this box, which keeps its programs running."""
 
 import argparse
-import contextlib
 import logging
 from datetime import datetime
 
@@ -16,6 +15,7 @@ from synergy.cli.programs import (
     program_json,
     program_row,
     running_already,
+    warn_of_broker,
 )
 from synergy.clock import SystemClock
 from synergy.core.model import BoxRecord
@@ -66,8 +66,11 @@ def _start(project: Project, output: Output) -> int:
     holder = holder_of(project, SUPERVISOR)
     if holder is not None:
         raise running_already(project, SUPERVISOR, holder)
-    with contextlib.suppress(Unreachable):  # it waits for the store, and says so
+    try:
         checked(project)
+    except Unreachable as error:  # as after a power cut, when all start at once
+        output.note(f"{error}; the supervisor starts nothing until the store answers")
+    warn_of_broker(project, output)
     holder = launch(project, SUPERVISOR, "super", "--start", "--console")
     log = log_file(project, SUPERVISOR)
     if output.json:

@@ -13,8 +13,8 @@ NOBODY = "amqp://user:geheim@127.0.0.1:1/shop"
 
 @pytest.mark.parametrize("url", ["memory://", "nonsense", "amqp://h:nought/", "http://host/"])
 def test_a_broker_that_cannot_be_is_refused_with_what_can_be(fresh: Any, url: str) -> None:
-    for words in (["start", "worker", "--broker", url], ["up", f"--broker={url}"]):
-        done = fresh.run(*words)
+    for words in (["start", "worker"], ["up"], ["super", "--start"]):
+        done = fresh.run(*words, f"--broker={url}")
         assert (done.returncode, done.stdout) == (2, ""), done
         assert "amqp://" in done.stderr
         assert "Traceback" not in done.stderr
@@ -48,3 +48,16 @@ def test_no_broker_is_named_where_there_is_none(fresh: Any, wait: Wait) -> None:
     assert "\nbroker" not in fresh.ok("status")
     said = fresh.run("status", "--json", SYNERGY_BROKER="nonsense").stdout
     assert "accepted are none" in said
+
+
+def test_a_supervisor_without_its_servers_says_so_and_starts_nothing(fresh: Any) -> None:
+    store = "mongodb://user:geheim@127.0.0.1:1/shop?serverSelectionTimeoutMS=100"
+    done = fresh.run("super", "--start", "--store", store, "--broker", NOBODY)
+    assert done.returncode == 0, done
+    of_store, of_broker = done.stderr.splitlines()
+    assert "mongodb://user:***@127.0.0.1:1/shop" in of_store
+    assert of_store.endswith("the supervisor starts nothing until the store answers")
+    assert NOBODY.replace("geheim", "***") in of_broker
+    assert [*fresh.pids()] == ["supervisor"]
+    assert "geheim" not in "".join([done.stdout, done.stderr, *fresh.titles()])
+    fresh.ok("super", "--stop")
