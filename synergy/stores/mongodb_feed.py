@@ -68,6 +68,8 @@ class _Head:
     cleared: int
     count: int
     size: int
+    #: What is in it, where this folder has put all of it there.
+    entries: list[list[Any]] | None = None
 
     @property
     def full(self) -> bool:
@@ -257,12 +259,14 @@ class MongoFeed:
         mark, count, size = new_mark(), len(news.entries), news.size
         if head.full:
             self._copy(head)
+            entries: list[list[Any]] | None = news.entries
             change: Document = {"$set": {"entries": news.entries}}
         else:
             count, size = head.count + count, head.size + size
+            entries = None if head.entries is None else head.entries + news.entries
             change = {"$set": {}, "$push": {"entries": {"$each": news.entries}}}
         first = min((each.first for each in self._told.values()), default=head.through + 1)
-        following = _Head(head.through + len(news.entries), first - 1, count, size)
+        following = _Head(head.through + len(news.entries), first - 1, count, size, entries)
         change["$set"] |= {
             "through": following.through,
             "cleared": following.cleared,
@@ -282,15 +286,19 @@ class MongoFeed:
 
     def _copy(self, head: _Head) -> None:
         """Put a full head beside; done twice, or by two, it is the same."""
-        found = self._server.answered(
-            lambda: self._feed.find_one({**HEAD, "through": head.through}, {"entries": 1})
-        )
+        as_left = {**HEAD, "through": head.through}
+        found = self._server.answered(lambda: self._feed.find_one(as_left, _COUNT))
+        entries = head.entries
+        if found is not None and (entries is None or found["count"] != len(entries)):
+            # Not all of it is ours, or it was pruned since.
+            found = self._server.answered(lambda: self._feed.find_one(as_left, {"entries": 1}))
+            entries = None if found is None else found["entries"]
         if found is None:
             return  # another was first, as `_append` finds too
 
         def insert() -> None:
             with contextlib.suppress(DuplicateKeyError):
-                self._feed.insert_one({"_id": head.through, "entries": found["entries"]})
+                self._feed.insert_one({"_id": head.through, "entries": entries})
 
         self._server.answered(insert)
 
