@@ -346,36 +346,65 @@ def _rate(rig: Rig, seconds: float) -> float:
 
 
 def purge_queue(rig: Rig, options: Options, told: Told) -> None:
-    """What is published is taken away before the workers have it: by a consumer that goes before
-    them and throws everything away, and by purging the queues."""
-    rig.begin(supervised=True)
+    """What is published never comes to the workers.
+
+    First the queues are purged while no worker lives: those that do have taken everything out.
+    Then, under living ones, a consumer that goes before them throws away what it is given.
+    """
+    box = rig.begin(supervised=False)
     rig.pace(*PACE)
     for _ in range(options.rounds):
-        stolen: dict[str, float] = {}
-        place = rig.mark()
-        with _channel(rig) as (connection, channel, topology):
-
-            def throw_away(
-                channel: Any, method: Any, properties: Any, body: bytes, stolen: Any = stolen
-            ) -> None:
-                unit = json.loads(body)
-                key = f"{unit['process']}@{unit['label']}#{unit['generation']}"
-                stolen[key] = time.monotonic()
-
-            for name in LEVELS:
-                channel.basic_consume(
-                    topology.queue(name), throw_away, auto_ack=True, arguments={"x-priority": 9}
-                )
-            rig.wave(some_hours(rig))
-            until = time.monotonic() + rig.dice.uniform(0.2, WITHIN)
-            while (left := until - time.monotonic()) > 0:
-                connection.process_data_events(left)
-            purged = [channel.queue_purge(topology.queue(name)) for name in LEVELS]
-            told.count("purged", sum(each.method.message_count for each in purged))
-        told.count("stolen", len(stolen))
+        for program in WORKERS:
+            box.kill(program)
+        rig.wave(some_hours(rig))
+        told.count("purged", _purge(rig))
+        for program in WORKERS:
+            box.start(program)
         rig.settle()
-        starts = {line.opening.unit: line.at for line in rig.lines(place) if line.attempt == 1}
-        told.time("lost_to_started", *(starts[key] - at for key, at in stolen.items()))
+        _steal(rig, told)
+
+
+def _purge(rig: Rig) -> int:
+    """Empty the queue of the hours as soon as there is something in it; how many messages."""
+    with _channel(rig) as (_, channel, topology):
+        queue, found = topology.queue("hour"), 0
+
+        def purged() -> bool:
+            nonlocal found
+            found += channel.queue_purge(queue).method.message_count
+            return found > 0
+
+        a_while(rig)
+        wait_for(purged, "messages to be purged")
+    return found
+
+
+def _steal(rig: Rig, told: Told) -> None:
+    """A wave whose messages somebody takes who does nothing with them, for a while."""
+    stolen: dict[str, float] = {}
+
+    def throw_away(channel: Any, method: Any, properties: Any, body: bytes) -> None:
+        unit = json.loads(body)
+        stolen[f"{unit['process']}@{unit['label']}#{unit['generation']}"] = time.monotonic()
+
+    place = rig.mark()
+    with _channel(rig) as (connection, channel, topology):
+        before_them = {"x-priority": 9}
+        for name in LEVELS:
+            queue = topology.queue(name)
+            channel.basic_consume(queue, throw_away, auto_ack=True, arguments=before_them)
+        rig.wave(some_hours(rig))
+        until = time.monotonic() + rig.dice.uniform(0.2, WITHIN)
+
+        def enough() -> bool:
+            connection.process_data_events(LOOK)
+            return bool(stolen) and time.monotonic() >= until
+
+        wait_for(enough, "messages to be stolen")
+    told.count("stolen", len(stolen))
+    rig.settle()
+    starts = {line.opening.unit: line.at for line in rig.lines(place) if line.attempt == 1}
+    told.time("stolen_to_started", *(starts[key] - at for key, at in stolen.items()))
 
 
 def consumer_timeout(rig: Rig, options: Options, told: Told) -> None:
@@ -512,7 +541,7 @@ def play(name: str, servers: Servers, options: Options) -> dict[str, Any]:
         "fault": name,
         "seed": options.seed,
         "rounds": options.rounds,
-        "supervised": options.supervised,
+        "supervised": made.supervised,
         "standby": options.standby,
         "injected": told.injected,
         "openings": verdict.openings,

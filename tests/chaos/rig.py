@@ -238,6 +238,8 @@ class Rig:
         self.expected = Expected(*span)
         self.feed: list[FeedEntry] = []
         self.boxes: dict[str, Box] = {}
+        #: Whether a supervisor keeps the programs.
+        self.supervised = False
         #: Between the programs and the broker, where there is one.
         self.proxy: Proxy | None = None
         self.store = open_store(place.store)
@@ -271,7 +273,7 @@ class Rig:
 
     def begin(self, *, supervised: bool) -> Box:
         """One box with a scheduler and the workers; the first wave of all hours is through."""
-        box = self.box()
+        box, self.supervised = self.box(), supervised
         if supervised:
             box.supervise(*PROGRAMS)
         else:
