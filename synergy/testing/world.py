@@ -66,8 +66,9 @@ DOZE: Final = 2.0
 #: Seconds of virtual time after the last fault within which everything must have ended, beside
 #: those that the work itself takes, and not counting time in which there was nothing to do.
 END_WITHIN: Final = 200.0
-#: The wall clocks leap no further beyond the end of the case, whatever is open still.
-BEYOND: Final = timedelta(days=60)
+#: The wall clocks leap no further beyond the end of the case, whatever is open still: to where a
+#: clock was that jumped, and waits that it has written are over.
+BEYOND: Final = timedelta(days=4000)
 #: Seconds after the faults within which everybody has looked at the clock and at the leases.
 NOTICED: Final = 4 * DOZE
 #: Who does so much without time passing is stuck.
