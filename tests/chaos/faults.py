@@ -408,17 +408,27 @@ def _steal(rig: Rig, told: Told) -> None:
 
 
 def consumer_timeout(rig: Rig, options: Options, told: Told) -> None:
-    """Units take longer than RabbitMQ lets a consumer hold a message: it closes its channel."""
+    """Workers hold messages for longer than RabbitMQ lets them: it closes their channels.
+
+    Those at long units give back what they were brought, so they have to be stopped in between.
+    """
     servers = rig.servers
     usual = servers.control("eval", "application:get_env(rabbit, consumer_timeout).")
     for name, value in (("consumer_timeout", CONSUMER_TIMEOUT), ("channel_tick_interval", 1000)):
         servers.control("eval", f"application:set_env(rabbit, {name}, {value}).")
     before = servers.broker_log().count(_CLOSED)
     try:
-        rig.begin(supervised=True)
-        rig.pace(2.5, 3.5)
+        box = rig.begin(supervised=True)
+        rig.pace(*PACE)
         for _ in range(options.rounds):
-            rig.wave(some_hours(rig, 8))
+            rig.wave(some_hours(rig, HOURS))
+            a_while(rig)
+            workers = [box.process(program) for program in WORKERS]
+            for worker in workers:
+                worker.send_signal(signal.SIGSTOP)
+            time.sleep(CONSUMER_TIMEOUT / 1000 + 2)
+            for worker in workers:
+                worker.send_signal(signal.SIGCONT)
             rig.settle()
     finally:
         told.count("channels_closed", servers.broker_log().count(_CLOSED) - before)
