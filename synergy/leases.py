@@ -1,9 +1,9 @@
-"""Watching a lease that is another's, without trusting the clock that set its end."""
+"""Taking a lease that may be another's, without trusting the clock that set its end."""
 
 from datetime import timedelta
 
 from synergy.core.model import Lease
-from synergy.ports import Clock
+from synergy.ports import Clock, Store
 
 
 class LeaseWatch:
@@ -26,3 +26,17 @@ class LeaseWatch:
         if self._standing is None or self._standing[0] != lease:
             self._standing = (lease, now)
         return now - self._standing[1] > self._patience
+
+    def take(self, store: Store, name: str, owner: str, length: timedelta) -> Lease:
+        """Take the lease where it is free, ours, or has stood still; as it stands after that.
+
+        Who stands by only reads it as long as another renews it.  Raises `Unreachable`.
+        """
+        now = self._clock.now()
+        held = store.read_lease(name)
+        if held is not None and held.owner != owner and held.until > now:
+            if not self.has_stood_still(held):
+                return held
+            # Its end is not compared with our clock, which may differ from the one that set it.
+            now = held.until
+        return store.take_lease(name, owner, now, now + length)

@@ -215,16 +215,11 @@ class Scheduler:
         return True
 
     def _lease(self, now: datetime) -> Lease:
-        """The lease, ours if it can be; who stands by only reads it as long as it is another's."""
+        """The lease, ours if it can be."""
         store, owner = self.setting.store, self.setting.owner
-        if not self.leading:
-            held = store.read_lease(LEASE_NAME)
-            if held is not None and held.owner != owner and held.until > now:
-                if not self._watch.has_stood_still(held):
-                    return held
-                # Its end is not compared with our clock, which may differ from the one that set it.
-                now = held.until
-        return store.take_lease(LEASE_NAME, owner, now, now + LEASE)
+        if self.leading:
+            return store.take_lease(LEASE_NAME, owner, now, now + LEASE)
+        return self._watch.take(store, LEASE_NAME, owner, LEASE)
 
     def _renewal_is_due(self) -> bool:
         """However much there is to do, the lease is renewed and a stop is heard in between."""

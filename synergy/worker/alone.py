@@ -89,14 +89,9 @@ class Turn:
 
     def taken(self) -> bool:
         """Take the lease if it is free; whether it is ours."""
-        name, clock = lease_name(self._program), self._clock
-        sent, now = clock.monotonic(), clock.now()
+        sent = self._clock.monotonic()
         try:
-            held = self._store.read_lease(name)
-            if held is not None and held.until > now and self._watch.has_stood_still(held):
-                now = held.until  # set by a clock that differs from ours
-            if held is None or held.until <= now or held.owner == self._owner:
-                held = self._store.take_lease(name, self._owner, now, now + LEASE)
+            held = self._watch.take(self._store, lease_name(self._program), self._owner, LEASE)
         except Unreachable as error:
             self._say(f"standing by: {error}")
             return False
