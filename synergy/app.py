@@ -1,10 +1,8 @@
 """The composition root: the only module that knows which store, bell and clock are in use."""
 
 import importlib
-import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from types import FrameType
 from typing import Any
 
 from synergy.bells import Bells
@@ -31,6 +29,7 @@ from synergy.project import (
 from synergy.reading import Reading
 from synergy.scheduler.loop import LEASE_NAME, Scheduler, Setting
 from synergy.scheduler.sources import Measure, SourcesAside
+from synergy.signals import stop_on_signals
 from synergy.stores import open_bell, open_store
 from synergy.supervisor.children import ProjectPrograms
 from synergy.supervisor.loop import SUPERVISOR, Say, Supervisor
@@ -304,15 +303,3 @@ def supervisor_of(project: Project, catalog: Catalog, say: Say) -> Supervisor:
             rules=Rules(grace=project.grace.total_seconds() + STOP_MARGIN),
         )
     )
-
-
-def stop_on_signals() -> Callable[[], bool]:
-    """Whether SIGTERM or SIGINT has come since."""
-    received: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-
-    signal.signal(signal.SIGTERM, note)
-    signal.signal(signal.SIGINT, note)
-    return lambda: bool(received)

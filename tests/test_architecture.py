@@ -15,7 +15,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 #: The rooms of synergy, lowest rung first. A room imports from its own rung or from lower ones.
 RUNGS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "clock", "logs", "garbage", "capture", "urls"})
+    frozenset({"errors", "clock", "logs", "garbage", "capture", "urls", "signals"})
     | frozenset({"programs", "owners", "containment"}),
     frozenset({"core"}),
     frozenset({"ports", "records", "project", "reading", "leases", "schemas", "bells"}),

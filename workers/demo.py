@@ -25,7 +25,7 @@ from typing import Any
 
 import settings
 from db.intake import Reading as LogReading
-from synergy.app import broker_trouble, programs_of, reading_of, stop_on_signals, supervisor_of
+from synergy.app import broker_trouble, programs_of, reading_of, supervisor_of
 from synergy.cli import main as command_line
 from synergy.cli.output import Output, duration
 from synergy.cli.programs import checked, refuse_memory
@@ -37,6 +37,7 @@ from synergy.programs import AlreadyRunning, PidFile, stop
 from synergy.project import Project, absolute_url, open_project
 from synergy.reading import Reading
 from synergy.services import Unavailable
+from synergy.signals import stop_on_signals
 from synergy.stores import is_mongodb
 from synergy.supervisor.children import holder_of, pid_file
 from synergy.supervisor.loop import SUPERVISOR, Supervisor

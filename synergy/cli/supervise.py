@@ -4,7 +4,7 @@ import argparse
 import logging
 from datetime import datetime
 
-from synergy.app import STOP_MARGIN, stop_on_signals, store_of, supervisor_of
+from synergy.app import STOP_MARGIN, store_of, supervisor_of
 from synergy.cli.boxes import is_silent, standing_of
 from synergy.cli.output import Output, Styled, command, instant
 from synergy.cli.programs import (
@@ -23,6 +23,7 @@ from synergy.errors import NotFound, Unreachable
 from synergy.logs import logger
 from synergy.programs import stop
 from synergy.project import Project, check, load_context
+from synergy.signals import stop_on_signals
 from synergy.supervisor.children import holder_of, log_file, pid_file
 from synergy.supervisor.loop import SUPERVISOR
 

@@ -2,11 +2,12 @@
 
 import argparse
 
-from synergy.app import stop_on_signals, supervisor_of
+from synergy.app import supervisor_of
 from synergy.cli.output import Output, command
 from synergy.cli.programs import checked, running_already, warn_of_broker
 from synergy.programs import AlreadyRunning
 from synergy.project import Project
+from synergy.signals import stop_on_signals
 from synergy.supervisor.children import holder_of, pid_file
 from synergy.supervisor.loop import SUPERVISOR
 

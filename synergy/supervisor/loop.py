@@ -13,14 +13,13 @@ import math
 import os
 import queue
 import selectors
-import signal
-import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final, Protocol
 
+from synergy.bells import Wake
 from synergy.core.model import BoxRecord, ProgramRecord
 from synergy.errors import Conflict, SynergyError
 from synergy.owners import departed
@@ -38,6 +37,7 @@ from synergy.programs import (
     terminate,
     usage_of,
 )
+from synergy.signals import drain, wakeup_by_signals
 from synergy.supervisor import plan
 from synergy.supervisor.plan import Course, Rules, Step
 
@@ -158,8 +158,8 @@ class Supervisor:
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Work until told to stop, then stop the programs."""
-        with _wakeup_by_signals() as wakeup:
-            self._selector.register(wakeup, selectors.EVENT_READ, lambda: _empty(wakeup))
+        with wakeup_by_signals() as wakeup:
+            self._selector.register(wakeup, selectors.EVENT_READ, lambda: drain(wakeup))
             try:
                 while not stopping():
                     self.once()
@@ -460,9 +460,7 @@ class _StoreSide:
         self._setting = setting
         self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[_Answer] = queue.SimpleQueue()
-        self._ear, self._mouth = socket.socketpair()
-        self._ear.setblocking(False)
-        self._mouth.setblocking(False)
+        self._wake = Wake()
         self._store: Store | None = None
         self._first = True
         # Not waited for at the end of the program: the store may take long to say that it is away.
@@ -471,7 +469,7 @@ class _StoreSide:
 
     def fileno(self) -> int:
         """Readable when there are answers."""
-        return self._ear.fileno()
+        return self._wake.fileno()
 
     def ask(self, question: _Question) -> None:
         """Put a question; the answer comes later."""
@@ -479,7 +477,7 @@ class _StoreSide:
 
     def answers(self) -> Iterator[_Answer]:
         """Those that have come."""
-        _empty(self._ear)
+        self._wake.drain()
         while not self._answers.empty():
             yield self._answers.get()
 
@@ -488,14 +486,12 @@ class _StoreSide:
         self._questions.put(None)
         self._thread.join(patience)
         if not self._thread.is_alive():
-            self._ear.close()
-            self._mouth.close()
+            self._wake.close()
 
     def _run(self) -> None:
         while (question := self._questions.get()) is not None:
             self._answers.put(self._answer(question))
-            with contextlib.suppress(OSError):  # it was rung already
-                self._mouth.send(b"!")
+            self._wake.set()
         self._let_go()
 
     def _answer(self, question: _Question) -> _Answer:
@@ -542,24 +538,3 @@ def _with_usage(record: ProgramRecord, usage: Usage | None) -> ProgramRecord:
     if usage is None:
         return record
     return replace(record, cpu_seconds=usage.cpu_seconds, memory_bytes=usage.memory_bytes)
-
-
-@contextlib.contextmanager
-def _wakeup_by_signals() -> Iterator[socket.socket]:
-    """A socket that is readable after a signal that somebody handles."""
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-    try:
-        yield ours
-    finally:
-        signal.set_wakeup_fd(before)
-        ours.close()
-        theirs.close()
-
-
-def _empty(ear: socket.socket) -> None:
-    with contextlib.suppress(BlockingIOError):
-        while ear.recv(4096):
-            pass

@@ -25,6 +25,7 @@ from synergy.core.recovery import LEASE, LEASE_MARGIN, RENEWAL
 from synergy.errors import Unreachable
 from synergy.garbage import seldom_collected
 from synergy.ports import Bell, Clock, Consumer, Listener, Store
+from synergy.signals import drain, wakeup_by_signals
 from synergy.worker import messages as at
 from synergy.worker.calls import environment_of
 from synergy.worker.children import Child, Command, Garbled, SlotProcess
@@ -184,7 +185,7 @@ class Shell:
 
     def listen(self, wakeup: socket.socket) -> None:
         """Wake up when this socket is readable."""
-        self._watch(wakeup.fileno(), lambda: _empty(wakeup))
+        self._watch(wakeup.fileno(), lambda: drain(wakeup))
 
     def close(self) -> None:
         """Kill what still runs and close everything."""
@@ -580,27 +581,15 @@ def _code_of(ended: programs.Exit) -> int:
 @contextlib.contextmanager
 def _signals(stop: Callable[[], None]) -> Iterator[socket.socket]:
     """Call `stop` on signals that ask us to end; yields a socket that is readable after one."""
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    theirs.setblocking(False)
 
     def note(number: int, frame: FrameType | None) -> None:
         stop()
 
     asked = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     before = {number: signal.signal(number, note) for number in asked}
-    fd_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     try:
-        yield ours
+        with wakeup_by_signals() as wakeup:
+            yield wakeup
     finally:
-        signal.set_wakeup_fd(fd_before)
         for number, handler in before.items():
             signal.signal(number, handler)
-        ours.close()
-        theirs.close()
-
-
-def _empty(wakeup: socket.socket) -> None:
-    with contextlib.suppress(BlockingIOError):
-        while wakeup.recv(4096):
-            pass

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from synergy.app import bell_of, broker_of, measurer, register, stop_on_signals, store_of
+from synergy.app import bell_of, broker_of, measurer, register, store_of
 from synergy.clock import SystemClock
 from synergy.core.model import Lease
 from synergy.logs import log_to
@@ -17,6 +17,7 @@ from synergy.ports import Store
 from synergy.project import open_project
 from synergy.scheduler.loop import Scheduler, Setting
 from synergy.scheduler.sources import SourcesAside
+from synergy.signals import stop_on_signals
 from synergy.supervisor.children import pid_file
 
 
