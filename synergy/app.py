@@ -17,7 +17,7 @@ from synergy.errors import NotFound, Unreachable
 from synergy.garbage import seldom_collected
 from synergy.logs import logger
 from synergy.owners import departed, new_owner
-from synergy.ports import STANDBY, Bell, Broker, Store
+from synergy.ports import STANDBY, Bell, Broker, Store, Versioned
 from synergy.project import (
     Project,
     adopt,
@@ -41,6 +41,8 @@ from synergy.worker.alone import alone, lease_name
 SCHEDULER = "scheduler"
 #: Seconds that a stopped program gets beyond the grace of its units.
 STOP_MARGIN = 10.0
+#: The one document of its kind.
+CATALOG_KEY = "catalog"
 #: The worker program of a context that declares none.
 DEFAULT_WORKER = Program(name="worker", slots=2, processes=None)
 #: How many units of each process may be on their way to a worker: what it claims in one go when
@@ -110,41 +112,47 @@ def names_of(catalog: Catalog) -> list[str]:
 def reading_of(project: Project) -> Reading:
     """The timetable as it stands in the project's store, by the catalog that it was made with."""
     store = store_of(project)
-    document = store.read_catalog()
-    if document is None:
+    stored = stored_context(store)
+    if stored is None:
         store.close()
         shown = masked(project.store)
         raise NotFound(f"no scheduler has ever worked on {shown}; starting one makes it so")
-    return Reading(store, catalog_of(content_of(document)))
+    return Reading(store, catalog_of(stored.content))
 
 
-def content_of(document: Mapping[str, Json]) -> Mapping[str, Any]:
-    """The context within a stored catalog document."""
-    content = document["context"]
+def stored_context(store: Store) -> Versioned | None:
+    """The context that the scheduler works by, as a document; None before the first scheduler."""
+    found = store.read_documents("catalog").get(CATALOG_KEY)
+    if found is None:
+        return None
+    content = found.content["context"]
     assert isinstance(content, dict)
-    return content
+    return Versioned(found.version, content)
+
+
+def save_context(store: Store, content: Mapping[str, Json], expected: int) -> bool:
+    """Put it in the place of the one of that version."""
+    return store.save_document("catalog", CATALOG_KEY, {"context": dict(content)}, expected)
 
 
 def register(project: Project, store: Store) -> Catalog:
     """Check the project's context and leave it in the store, if it is not there already."""
     check(project, load_context(project), SystemClock().now())
     while True:
-        stored = store.read_catalog()
+        stored = stored_context(store)
         document = reconciled(project, stored)
-        version = stored["version"] if stored is not None else 0
-        assert isinstance(version, int)
-        known = stored is not None and document == content_of(stored)
-        if known or store.save_catalog({"version": version + 1, "context": document}, version):
+        known = stored is not None and document == stored.content
+        if known or save_context(store, document, 0 if stored is None else stored.version):
             return catalog_of(document)
 
 
-def reconciled(project: Project, stored: Mapping[str, Json] | None) -> dict[str, Any]:
+def reconciled(project: Project, stored: Versioned | None) -> dict[str, Any]:
     """The project's context as the document to store, in the place of what is stored.
 
     Raises:
         Conflict: it contradicts the history that was made with the stored one.
     """
-    before = content_of(stored) if stored is not None else None
+    before = stored.content if stored is not None else None
     document = adopt(load_context(project), before, SystemClock().now())
     if before is not None:
         refuse_new_calendars(catalog_of(before), catalog_of(document))

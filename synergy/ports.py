@@ -11,7 +11,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol
+from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 from synergy.core.model import (
     Applied,
@@ -29,6 +29,18 @@ from synergy.core.model import (
     Unit,
     UnitWrite,
 )
+
+#: Kinds of documents: the catalog that the scheduler works by (one, of key ``catalog``), processes
+#: that are switched off, backfills, workers that listen, and promises that were watched.
+Kind = Literal["catalog", "switches", "backfills", "workers", "promises"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+
+
+class Versioned(NamedTuple):
+    """A stored document."""
+
+    version: int
+    content: Mapping[str, Json]
 
 
 class Clock(Protocol):
@@ -184,7 +196,7 @@ class Store(Protocol):
     # requests, catalog, leases
 
     def file_request(self, request: Request) -> None:
-        """Insert; filing the same id again is harmless."""
+        """Insert, filed or only planned; filing the same id again is harmless."""
         ...
 
     def read_request(self, request_id: str) -> Request | None:
@@ -195,16 +207,28 @@ class Store(Protocol):
         """Filed and not yet answered, in the order of filing."""
         ...
 
-    def answer_request(self, request: Request) -> None:
-        """Store the answer where the request is still ``filed``."""
+    def last_requests(self, limit: int) -> list[Request]:
+        """The latest requests in whatever state, newest first."""
         ...
 
-    def read_catalog(self) -> Mapping[str, Json] | None:
-        """The catalog document that the scheduler works by, with its ``version``."""
+    def move_request(self, request: Request, expected: str) -> bool:
+        """Put it where it stands in the state `expected`; whether it stands so after that."""
         ...
 
-    def save_catalog(self, content: Mapping[str, Json], expected: int) -> bool:
-        """Replace where the stored version is `expected` (0: none); False when it is not."""
+    # documents: what else is to be remembered, few of each kind
+
+    def read_documents(self, kind: Kind) -> dict[str, Versioned]:
+        """All documents of a kind, by key."""
+        ...
+
+    def save_document(
+        self, kind: Kind, key: str, content: Mapping[str, Json] | None, expected: int | None
+    ) -> bool:
+        """Replace where the stored version is `expected` (0: none is stored; None: whatever is).
+
+        Its version becomes one more than before.  None as content removes it.  False where
+        another version stands, and nothing has changed.
+        """
         ...
 
     def take_lease(self, name: str, owner: str, now: datetime, until: datetime) -> Lease:

@@ -149,6 +149,10 @@ def request_to_document(request: Request) -> Plain:
         document["actor"] = request.actor
     if request.reason:
         document["reason"] = request.reason
+    if request.options:
+        document["options"] = dict(request.options)
+    if request.of:
+        document["of"] = request.of
     if request.answered_at is not None:
         document["answered_at"] = to_micros(request.answered_at)
     if request.answer:
@@ -167,6 +171,8 @@ def request_from_document(document: Mapping[str, Any]) -> Request:
         filed_at=from_micros(document["filed_at"]),
         actor=get("actor", ""),
         reason=get("reason", ""),
+        options=get("options") or {},
+        of=get("of", ""),
         state=document["state"],
         answered_at=_maybe(get("answered_at")),
         answer=get("answer") or {},

@@ -21,6 +21,7 @@ from synergy.app import (
     reconciled,
     run_program,
     store_of,
+    stored_context,
 )
 from synergy.cli.output import Output, Styled, ago, command, duration, instant
 from synergy.clock import SystemClock
@@ -87,7 +88,7 @@ def checked(project: Project) -> Catalog:
     refuse_memory(project)
     with contextlib.suppress(NotFound):  # the scheduler makes it
         store = store_of(project)
-        reconciled(project, store.read_catalog())
+        reconciled(project, stored_context(store))
         store.close()
     return catalog
 

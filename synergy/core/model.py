@@ -364,7 +364,7 @@ class Request:
     """What an operator files: a document, executed once however often it is read (D7)."""
 
     id: str
-    #: "reprocess", "skip" or "trigger".
+    #: "reprocess", "skip", "trigger", …; see `synergy.core.operations`.
     action: str
     process: str
     #: Starts of the intervals meant; empty for a freerun.
@@ -372,7 +372,12 @@ class Request:
     filed_at: datetime
     actor: str = ""
     reason: str = ""
-    #: "filed", "done" or "refused".
+    #: What the action takes besides.
+    options: Mapping[str, Json] = field(default_factory=dict)
+    #: The id of the plan that it applies or withdraws; empty for any other.
+    of: str = ""
+    #: "planned" (stored, to be applied or withdrawn by another), "filed", "done", "refused" or
+    #: "withdrawn".
     state: str = "filed"
     answered_at: datetime | None = None
     #: What it did, or why it was refused.

@@ -340,7 +340,7 @@ class Scheduler:
                     events.append(JobsRead(request_id, store.read_jobs(keys)))
                     events += self._changes()  # nothing is known later than what follows from it
                 case AnswerRequest(request):
-                    store.answer_request(request)
+                    store.move_request(request, "filed")
                     self._obeyed.append(request)
                     self._to_ring.add("operator")
                 case MeasureSource():

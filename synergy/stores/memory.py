@@ -33,7 +33,7 @@ from synergy.core.model import (
     may_be_ahead,
 )
 from synergy.core.states import UnitInput, UnitState
-from synergy.ports import News
+from synergy.ports import Kind, News, Versioned
 from synergy.records import EPOCH
 from synergy.stores.following import followed
 from synergy.stores.rules import (
@@ -73,7 +73,7 @@ class MemoryStore:
         self._ledgers: dict[str, LedgerRecord] = {}
         self._requests: dict[str, Request] = {}
         self._open_requests: dict[str, None] = {}
-        self._catalog: dict[str, Json] | None = None
+        self._documents: dict[tuple[str, str], Versioned] = {}
         self._leases: dict[str, Lease] = {}
         self._boxes: dict[str, BoxRecord] = {}
         self._off: set[tuple[str, str]] = set()
@@ -357,26 +357,44 @@ class MemoryStore:
         with self._lock:
             return [self._requests[request_id] for request_id in self._open_requests]
 
-    def answer_request(self, request: Request) -> None:
-        """Only an open one."""
+    def last_requests(self, limit: int) -> list[Request]:
+        """Newest first."""
         with self._lock:
-            if request.id in self._open_requests:
-                self._requests[request.id] = request
-                if request.state != "filed":
-                    del self._open_requests[request.id]
+            return [*reversed(self._requests.values())][: max(0, limit)]
 
-    def read_catalog(self) -> Mapping[str, Json] | None:
-        """With its version."""
+    def move_request(self, request: Request, expected: str) -> bool:
+        """Only one that stands in that state."""
         with self._lock:
-            return None if self._catalog is None else dict(self._catalog)
+            standing = self._requests.get(request.id)
+            if standing is None or standing.state != expected:
+                return standing == request
+            if expected == "filed":
+                del self._open_requests[request.id]
+            if request.state == "filed":
+                self._open_requests[request.id] = None
+            self._requests[request.id] = request
+            return True
 
-    def save_catalog(self, content: Mapping[str, Json], expected: int) -> bool:
-        """Its version becomes ``expected + 1``."""
+    # documents
+
+    def read_documents(self, kind: Kind) -> dict[str, Versioned]:
+        """All of them."""
         with self._lock:
-            version = 0 if self._catalog is None else self._catalog["version"]
-            if version != expected:
+            return {key: found for (of, key), found in self._documents.items() if of == kind}
+
+    def save_document(
+        self, kind: Kind, key: str, content: Mapping[str, Json] | None, expected: int | None
+    ) -> bool:
+        """Its version becomes one more."""
+        with self._lock:
+            standing = self._documents.get((kind, key))
+            version = 0 if standing is None else standing.version
+            if expected is not None and version != expected:
                 return False
-            self._catalog = {**content, "version": expected + 1}
+            if content is None:
+                self._documents.pop((kind, key), None)
+            else:
+                self._documents[kind, key] = Versioned(version + 1, dict(content))
             return True
 
     def take_lease(self, name: str, owner: str, now: datetime, until: datetime) -> Lease:

@@ -209,6 +209,20 @@ CREATE TABLE switched_off (
 """
 
 
+#: What is remembered in few documents of a kind, of which the catalog is one.
+_DOCUMENTS = """
+CREATE TABLE documents (
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    document TEXT NOT NULL,
+    PRIMARY KEY (kind, key)
+) STRICT, WITHOUT ROWID;
+INSERT INTO documents SELECT 'catalog', 'catalog', version, document FROM catalog;
+DROP TABLE catalog;
+"""
+
+
 def _spread(connection: sqlite3.Connection) -> None:
     """From documents to columns; what the feed has forgotten, documents forget too."""
     for index in ("jobs_by_start", "jobs_active", "units_active", "units_requested"):
@@ -271,6 +285,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(1, "tables", _TABLES),
     Migration(2, "columns", _spread),
     Migration(3, "boxes", _BOXES),
+    Migration(4, "documents", _DOCUMENTS),
 )
 
 _REGISTER = """

@@ -35,7 +35,7 @@ from synergy.core.model import (
     UnitWrite,
 )
 from synergy.core.states import UnitInput
-from synergy.ports import News
+from synergy.ports import Kind, News, Versioned
 from synergy.records import (
     EPOCH,
     box_from_document,
@@ -78,7 +78,6 @@ from synergy.stores.mongodb_server import (
 from synergy.stores.rules import HELD, lease_after
 
 _APPLIED = Applied()
-_CATALOG = {"_id": "catalog"}
 _HELD = {"$in": sorted(state.value for state in HELD)}
 #: Writes that are sent, and have their time to be answered, together.
 _AT_ONCE = 2000
@@ -114,7 +113,6 @@ class MongoStore:
         self._units = server.collection("units")
         self._ledgers = server.collection("ledgers")
         self._requests = server.collection("requests")
-        self._catalog = server.collection("catalog")
         self._leases = server.collection("leases")
         self._boxes = server.collection("boxes")
         self._switched_off = server.collection("switched_off")
@@ -471,30 +469,56 @@ class MongoStore:
         found = self._find(self._requests, {"state": "filed"}, sort=[("arrival", 1)])
         return [request_from_document(from_text(document["document"])) for document in found]
 
-    def answer_request(self, request: Request) -> None:
-        """Only an open one."""
-        changes = {"state": request.state, "document": to_text(request_to_document(request))}
-        self._change(self._requests, {"_id": request.id, "state": "filed"}, changes)
+    def last_requests(self, limit: int) -> list[Request]:
+        """Newest first."""
+        if limit <= 0:
+            return []
+        found = self._find(self._requests, {}, sort=[("arrival", -1)], limit=limit)
+        return [request_from_document(from_text(document["document"])) for document in found]
 
-    def read_catalog(self) -> Mapping[str, Json] | None:
-        """With its version."""
-        for document in self._find(self._catalog, _CATALOG):
-            return {**from_text(document["document"]), "version": document["version"]}
-        return None
+    def move_request(self, request: Request, expected: str) -> bool:
+        """Only one that stands in that state."""
+        text = to_text(request_to_document(request))
+        changes = {"state": request.state, "document": text}
+        if self._change(self._requests, {"_id": request.id, "state": expected}, changes):
+            return True
+        stands = {"_id": request.id, "document": text}
+        return bool(self._find(self._requests, stands, {"_id": 1}))
 
-    def save_catalog(self, content: Mapping[str, Json], expected: int) -> bool:
-        """Its version becomes ``expected + 1``."""
-        version, mark = expected + 1, new_mark()
-        document = {
-            "version": version,
-            "mark": mark,
-            "document": to_text({**content, "version": version}),
+    # documents: a collection for each kind
+
+    def read_documents(self, kind: Kind) -> dict[str, Versioned]:
+        """All of them."""
+        return {
+            document["_id"]: Versioned(document["version"], from_text(document["document"]))
+            for document in self._find(self._server.collection(kind), {}, sort=[("_id", 1)])
         }
+
+    def save_document(
+        self, kind: Kind, key: str, content: Mapping[str, Json] | None, expected: int | None
+    ) -> bool:
+        """Its version becomes one more."""
+        collection, query = self._server.collection(kind), {"_id": key}
+        if content is None:
+            return self._remove(collection, key, expected)
+        mark = new_mark()
+        document: Document = {"mark": mark, "document": to_text(content)}
+        if expected is None:
+            self._put(collection, key, {"$set": document, "$inc": {"version": 1}})
+            return True
+        document["version"] = expected + 1
         if expected == 0:
-            saved = self._insert(self._catalog, {**_CATALOG, **document})
+            saved = self._insert(collection, {**query, **document})
         else:
-            saved = self._change(self._catalog, {**_CATALOG, "version": expected}, document)
-        return saved or bool(self._find(self._catalog, {**_CATALOG, "mark": mark}, {"_id": 1}))
+            saved = self._change(collection, {**query, "version": expected}, document)
+        return saved or bool(self._find(collection, {**query, "mark": mark}, {"_id": 1}))
+
+    def _remove(self, collection: Collection[Document], key: str, expected: int | None) -> bool:
+        """Whether no document of that key stands after it, where it may be removed."""
+        query = {"_id": key} if expected is None else {"_id": key, "version": expected}
+        if expected != 0:
+            self._server.answered(lambda: collection.delete_one(query))
+        return not self._find(collection, {"_id": key}, {"_id": 1})
 
     def take_lease(self, name: str, owner: str, now: datetime, until: datetime) -> Lease:
         """The lease as it stands after."""

@@ -23,6 +23,7 @@ ROLES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "leases": ("find", "insert", "update"),
         "boxes": ("find", "insert", "update"),
         "switched_off": ("find", "insert", "update"),
+        "workers": _ALL,
     },
     # It reads, and files requests: an operator switches programs by it, too.
     "synergy_console": {

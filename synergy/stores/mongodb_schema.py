@@ -15,6 +15,7 @@ from pymongo import IndexModel
 from pymongo.errors import DuplicateKeyError
 
 from synergy.errors import NewerSchema, NotFound
+from synergy.ports import KINDS
 from synergy.stores.mongodb_feed import EMPTY_HEAD
 from synergy.stores.mongodb_server import LONG_PATIENCE_SECONDS, Document, Server
 
@@ -70,8 +71,8 @@ _INDEXES = {
 
 #: Every collection of the store.
 COLLECTIONS = (
-    *("boxes", "catalog", "feed", "jobs", "leases", "ledgers", "requests", "schema"),
-    *("switched_off", "units"),
+    *("boxes", "feed", "jobs", "leases", "ledgers", "requests", "schema", "switched_off", "units"),
+    *KINDS,
 )
 
 
@@ -82,7 +83,15 @@ def _first(server: Server) -> None:
     _insert(server, "feed", EMPTY_HEAD)
 
 
-MIGRATIONS: tuple[Migration, ...] = (Migration(1, "indexes", _first),)
+def _requests_by_arrival(server: Server) -> None:
+    create = partial(server.collection("requests").create_index, "arrival", name="by_arrival")
+    server.answered(create, LONG_PATIENCE_SECONDS)
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    Migration(1, "indexes", _first),
+    Migration(2, "requests by arrival", _requests_by_arrival),
+)
 
 
 def prepare(server: Server, *, create: bool, known: Sequence[Migration] = MIGRATIONS) -> None:

@@ -38,7 +38,7 @@ from synergy.core.model import (
     UnitWrite,
 )
 from synergy.core.states import UnitInput
-from synergy.ports import News
+from synergy.ports import Kind, News, Versioned
 from synergy.records import (
     UNIT_STATES,
     box_from_document,
@@ -460,32 +460,57 @@ class SQLiteStore:
             ).fetchall()
         return [request_from_document(from_text(text)) for (text,) in rows]
 
-    def answer_request(self, request: Request) -> None:
-        """Only an open one."""
-        with self._database.writing() as connection:
-            connection.execute(
-                "UPDATE requests SET state = ?, document = ? WHERE id = ? AND state = 'filed'",
-                (request.state, to_text(request_to_document(request)), request.id),
-            )
-
-    def read_catalog(self) -> Mapping[str, Json] | None:
-        """With its version."""
+    def last_requests(self, limit: int) -> list[Request]:
+        """Newest first."""
         with self._database.reading() as connection:
-            row = connection.execute("SELECT version, document FROM catalog").fetchone()
-        return None if row is None else {**from_text(row[1]), "version": row[0]}
+            rows = connection.execute(
+                "SELECT document FROM requests ORDER BY arrival DESC LIMIT ?", (max(0, limit),)
+            ).fetchall()
+        return [request_from_document(from_text(text)) for (text,) in rows]
 
-    def save_catalog(self, content: Mapping[str, Json], expected: int) -> bool:
-        """Its version becomes ``expected + 1``."""
+    def move_request(self, request: Request, expected: str) -> bool:
+        """Only one that stands in that state."""
+        text = to_text(request_to_document(request))
         with self._database.writing() as connection:
-            row = connection.execute("SELECT version FROM catalog").fetchone()
-            if (0 if row is None else row[0]) != expected:
+            moved = connection.execute(
+                "UPDATE requests SET state = ?, document = ? WHERE id = ? AND state = ?",
+                (request.state, text, request.id, expected),
+            ).rowcount
+            if moved:
+                return True
+            row = connection.execute(
+                "SELECT document FROM requests WHERE id = ?", (request.id,)
+            ).fetchone()
+            return row is not None and row[0] == text
+
+    # documents
+
+    def read_documents(self, kind: Kind) -> dict[str, Versioned]:
+        """All of them."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT key, version, document FROM documents WHERE kind = ? ORDER BY key", (kind,)
+            ).fetchall()
+        return {key: Versioned(version, from_text(text)) for key, version, text in rows}
+
+    def save_document(
+        self, kind: Kind, key: str, content: Mapping[str, Json] | None, expected: int | None
+    ) -> bool:
+        """Its version becomes one more."""
+        with self._database.writing() as connection:
+            row = connection.execute(
+                "SELECT version FROM documents WHERE kind = ? AND key = ?", (kind, key)
+            ).fetchone()
+            version = 0 if row is None else row[0]
+            if expected is not None and version != expected:
                 return False
-            version = expected + 1
-            connection.execute(
-                "INSERT INTO catalog VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE SET "
-                "version = excluded.version, document = excluded.document",
-                (version, to_text({**content, "version": version})),
-            )
+            if content is None:
+                connection.execute("DELETE FROM documents WHERE kind = ? AND key = ?", (kind, key))
+            else:
+                connection.execute(
+                    "INSERT OR REPLACE INTO documents VALUES (?, ?, ?, ?)",
+                    (kind, key, version + 1, to_text(content)),
+                )
             return True
 
     def take_lease(self, name: str, owner: str, now: datetime, until: datetime) -> Lease:

@@ -59,7 +59,7 @@ from synergy.core.model import (
 )
 from synergy.core.recovery import after_failure, canceled, handed_back
 from synergy.core.states import JobState, UnitInput, UnitState
-from synergy.ports import Store
+from synergy.ports import KINDS, Store, Versioned
 from synergy.records import EPOCH
 from synergy.stores.rules import taken
 
@@ -205,7 +205,7 @@ class StoreContract:
         assert store.read_ledgers() == {}
         assert store.open_requests() == []
         assert store.read_request("none") is None
-        assert store.read_catalog() is None
+        assert all(store.read_documents(kind) == {} for kind in KINDS)
         assert store.read_lease("scheduler") is None
         assert store.held_units() == []
         assert store.read_boxes() == []
@@ -1263,7 +1263,7 @@ class StoreContract:
     def test_filing_an_answered_request_again_does_not_open_it(self, store: Store) -> None:
         store.file_request(a_request())
         done = a_request(state="done", answered_at=NOW, answer={"reopened": 3})
-        store.answer_request(done)
+        store.move_request(done, "filed")
         store.file_request(a_request())
         assert store.open_requests() == []
         assert store.read_request(done.id) == done
@@ -1271,39 +1271,80 @@ class StoreContract:
     def test_open_requests_are_in_the_order_of_filing(self, store: Store) -> None:
         for number in (0, 1, 2):
             store.file_request(a_request(number, id=f"request-{9 - number}"))
-        store.answer_request(a_request(1, id="request-8", state="refused", answered_at=NOW))
+        refused = a_request(1, id="request-8", state="refused", answered_at=NOW)
+        store.move_request(refused, "filed")
         assert [request.id for request in store.open_requests()] == ["request-9", "request-7"]
 
     def test_the_first_answer_stands(self, store: Store, open_another: OpenAnother) -> None:
         store.file_request(a_request())
         first = a_request(state="done", answered_at=NOW, answer={"by": 1})
-        store.answer_request(first)
-        open_another().answer_request(a_request(state="refused", answered_at=NOW))
+        assert store.move_request(first, "filed")
+        second = a_request(state="refused", answered_at=NOW)
+        assert not open_another().move_request(second, "filed")
         assert store.read_request(first.id) == first
+        assert store.move_request(first, "filed")  # as one is told whose first answer was lost
 
     def test_answering_what_was_never_filed_does_nothing(self, store: Store) -> None:
-        store.answer_request(a_request(state="done", answered_at=NOW))
+        assert not store.move_request(a_request(state="done", answered_at=NOW), "filed")
         assert store.read_request(a_request().id) is None
 
-    # catalog
+    def test_what_is_planned_waits_for_another(self, store: Store) -> None:
+        plan = a_request(state="planned", options={"only": True}, of="another")
+        store.file_request(plan)
+        assert store.open_requests() == []
+        assert store.read_request(plan.id) == plan
+        assert not store.move_request(replace(plan, state="done"), "filed")
+        assert store.move_request(replace(plan, state="filed"), "planned")
+        assert store.open_requests() == [replace(plan, state="filed")]
 
-    def test_the_catalog_is_replaced_version_by_version(
+    def test_the_last_requests_are_told_newest_first(self, store: Store) -> None:
+        assert store.last_requests(3) == []
+        for number in range(4):
+            store.file_request(a_request(number))
+        done = a_request(2, state="done")
+        store.move_request(done, "filed")
+        assert store.last_requests(3) == [a_request(3), done, a_request(1)]
+        assert store.last_requests(0) == []
+
+    # documents
+
+    def test_a_document_is_replaced_version_by_version(
         self, store: Store, open_another: OpenAnother
     ) -> None:
-        assert store.save_catalog({"processes": ["é"]}, 0)
-        assert store.read_catalog() == {"processes": ["é"], "version": 1}
-        assert open_another().save_catalog({"processes": []}, 1)
-        assert store.read_catalog() == {"processes": [], "version": 2}
+        assert store.save_document("catalog", "é", {"processes": ["é"]}, 0)
+        assert store.read_documents("catalog") == {"é": Versioned(1, {"processes": ["é"]})}
+        assert open_another().save_document("catalog", "é", {}, 1)
+        assert store.read_documents("catalog") == {"é": Versioned(2, {})}
 
     @pytest.mark.parametrize("expected", [0, 2, 7])
-    def test_a_catalog_of_another_version_is_left(self, store: Store, expected: int) -> None:
-        store.save_catalog({"who": "first"}, 0)
-        assert not store.save_catalog({"who": "second"}, expected)
-        assert store.read_catalog() == {"who": "first", "version": 1}
+    def test_a_document_of_another_version_is_left(self, store: Store, expected: int) -> None:
+        store.save_document("switches", "a", {"who": "first"}, 0)
+        assert not store.save_document("switches", "a", {"who": "second"}, expected)
+        assert not store.save_document("switches", "a", None, expected)
+        assert store.read_documents("switches") == {"a": Versioned(1, {"who": "first"})}
 
-    def test_a_first_catalog_expects_none(self, store: Store) -> None:
-        assert not store.save_catalog({}, 1)
-        assert store.read_catalog() is None
+    def test_a_first_document_expects_none(self, store: Store) -> None:
+        assert not store.save_document("backfills", "a", {}, 1)
+        assert store.read_documents("backfills") == {}
+
+    def test_a_document_may_be_put_whatever_stands(self, store: Store) -> None:
+        for number in (1, 2):
+            assert store.save_document("workers", "a", {"number": number}, None)
+            assert store.read_documents("workers") == {"a": Versioned(number, {"number": number})}
+
+    @pytest.mark.parametrize("expected", [1, None])
+    def test_a_document_is_removed(self, store: Store, expected: int | None) -> None:
+        for key in ("a", "b"):
+            store.save_document("workers", key, {}, 0)
+        assert store.save_document("workers", "a", None, expected)
+        assert store.read_documents("workers") == {"b": Versioned(1, {})}
+        assert store.save_document("workers", "a", {}, 0)
+
+    def test_kinds_of_documents_have_nothing_to_do_with_each_other(self, store: Store) -> None:
+        for kind in KINDS:
+            assert store.save_document(kind, "same", {"kind": kind}, 0)
+        for kind in KINDS:
+            assert store.read_documents(kind) == {"same": Versioned(1, {"kind": kind})}
 
     # leases
 

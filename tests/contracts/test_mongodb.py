@@ -24,6 +24,7 @@ from synergy.cli import main
 from synergy.core.model import JobWrite, Refused, Renewal, UnitWrite
 from synergy.core.states import JobState, UnitState
 from synergy.errors import BadInput, NewerSchema, NotFound, Unreachable
+from synergy.ports import Versioned
 from synergy.stores import create_roles, migrate, open_bell, open_store
 from synergy.stores.bell import SocketBell
 from synergy.stores.mongodb import MongoStore
@@ -280,7 +281,7 @@ def test_each_program_has_the_least_that_it_needs(
         put_unit(scheduler, a_unit(1))
         fold_all(scheduler)
         scheduler.save_ledgers([])
-        assert scheduler.save_catalog({"who": "scheduler"}, 0)
+        assert scheduler.save_document("catalog", "one", {"who": "scheduler"}, 0)
         scheduler.take_lease("scheduler", "a", NOW, LEASE_END)
 
         worker = open_as("worker", create=True)
@@ -290,12 +291,14 @@ def test_each_program_has_the_least_that_it_needs(
         worker.drop_lease("scheduler", "a", NOW)
         worker.take_lease("program", "w", NOW, LEASE_END)
         worker.switch_program("box", "program", False)
+        assert worker.save_document("workers", "w", {"box": "box"}, None)
         assert (worker.active_units(), worker.next_claimable()) == ([], None)
         for refused in (
             lambda: worker.read_jobs([job.key]),
             lambda: worker.save_units([UnitWrite(a_unit(2), None)]),
             lambda: worker.prune_feed(9),
             lambda: worker.file_request(a_request()),
+            lambda: worker.save_document("switches", "p", {}, 0),
         ):
             with pytest.raises(Unreachable, match="does not let this user do that"):
                 refused()
@@ -303,14 +306,14 @@ def test_each_program_has_the_least_that_it_needs(
         console = open_as("console", create=False)
         assert console.read_jobs([job.key]) == {job.key: job}
         assert [entry.key for entry in console.feed(0, 1)] == [job.key]
-        assert console.read_catalog() == {"who": "scheduler", "version": 1}
+        assert console.read_documents("catalog")["one"].content == {"who": "scheduler"}
         assert console.active_jobs() == []
         console.file_request(a_request())
         for refused in (
             lambda: put_job(console, job.moved(JobState.EMBRYO, NOW)),
-            lambda: console.answer_request(a_request(state="done")),
+            lambda: console.move_request(a_request(state="done"), "filed"),
             lambda: console.take_lease("scheduler", "b", NOW, LEASE_END),
-            lambda: console.save_catalog({}, 1),
+            lambda: console.save_document("catalog", "one", {}, 1),
         ):
             with pytest.raises(Unreachable, match="does not let this user do that"):
                 refused()
@@ -466,16 +469,16 @@ def test_single_documents_whose_answers_were_lost_are_written_once(
     cut_off: MongoStore, proxy: CuttingProxy, store: MongoStore
 ) -> None:
     proxy.losing += [(b"insert", b"catalog"), (b"insert", b"requests"), (b"insert", b"leases")]
-    assert cut_off.save_catalog({"who": "a"}, 0)
+    assert cut_off.save_document("catalog", "one", {"who": "a"}, 0)
     cut_off.file_request(a_request())
     assert cut_off.take_lease("scheduler", "a", NOW, LEASE_END).epoch == 1
     proxy.losing += [(b"update", b"catalog"), (b"update", b"leases")]
-    assert cut_off.save_catalog({"who": "b"}, 1)
-    assert not cut_off.save_catalog({"who": "c"}, 1)
+    assert cut_off.save_document("catalog", "one", {"who": "b"}, 1)
+    assert not cut_off.save_document("catalog", "one", {"who": "c"}, 1)
     later = LEASE_END + timedelta(seconds=1)
     assert cut_off.take_lease("scheduler", "b", LEASE_END, later).epoch == 2
     assert proxy.lost == 5
-    assert store.read_catalog() == {"who": "b", "version": 2}
+    assert store.read_documents("catalog") == {"one": Versioned(2, {"who": "b"})}
     assert store.open_requests() == [a_request()]
 
 
@@ -676,7 +679,7 @@ def test_no_call_walks_through_the_history(
     for number in range(300):
         request = a_request(number)
         store.file_request(request)
-        store.answer_request(replace(request, state="done"))
+        store.move_request(replace(request, state="done"), "filed")
     fold_all(store)
     store.prune_feed(0)
     put_unit(store, a_unit(900, attempt=2, not_before=NOW))

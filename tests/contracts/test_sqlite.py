@@ -31,6 +31,7 @@ from synergy.core.model import (
 )
 from synergy.core.states import JobState, UnitState
 from synergy.errors import BadInput, NewerSchema, NotFound, Unreachable
+from synergy.ports import Versioned
 from synergy.stores import database, migrate, open_store, sqlite
 from synergy.stores.database import Damaged, refuse_network, refuse_old_sqlite
 from synergy.stores.migrations import MIGRATIONS, Migration, pending_migrations, upgrade
@@ -354,7 +355,7 @@ from synergy.stores import open_store
 from synergy.testing.contracts import a_stored_job
 store = open_store(sys.argv[1])
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, hard))
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, hard))
 number = 0
 try:
     while number < 500:
@@ -645,7 +646,9 @@ def test_a_store_of_schema_1_is_read_as_it_was(path: Path) -> None:
             assert told == document.transitions
         assert store.read_ledgers() == {"site_hourly": LedgerRecord("site_hourly", 2, {"runs": []})}
         assert store.open_requests() == [a_request()]
-        assert store.read_catalog() == {"who": "é", "version": 1}
+        assert store.read_documents("catalog") == {
+            "catalog": Versioned(1, {"who": "é", "version": 1})
+        }
         assert store.read_lease("scheduler") == Lease(
             owner="a", epoch=1, until=LEASE_END, since=LEASE_END
         )
@@ -722,7 +725,7 @@ def test_a_newer_store_is_refused_untouched(
         if not logged:
             user.close()
     before = {each.name: digest(each) for each in path.parent.iterdir() if "-shm" not in each.name}
-    with pytest.raises(NewerSchema, match=r"schema 4, this version knows 3.*untouched"):
+    with pytest.raises(NewerSchema, match=r"schema 5, this version knows 4.*untouched"):
         open_sqlite(path)
     with pytest.raises(NewerSchema):
         migrate(f"sqlite:///{path}", dry_run=True)
@@ -808,7 +811,7 @@ def test_no_operation_costs_history(store: SQLiteStore) -> None:
             ],
             "fold": lambda: store.fold(10),
             "file_request": lambda: store.file_request(a_request(number)),
-            "answer_request": lambda: store.answer_request(a_request(number, state="done")),
+            "move_request": lambda: store.move_request(a_request(number, state="done"), "filed"),
             "open_requests": store.open_requests,
             "last_jobs": lambda: store.last_jobs("site_hourly", 3),
         }

@@ -35,10 +35,10 @@ class BreakingStore(MemoryStore):
     def save_units(self, writes: Sequence[UnitWrite]) -> list[Applied | Refused[Unit]]:
         return self._each(writes, super().save_units)
 
-    def answer_request(self, request: Request) -> None:
-        self._each(
-            [request], lambda requests: [super(BreakingStore, self).answer_request(requests[0])]
-        )
+    def move_request(self, request: Request, expected: str) -> bool:
+        move = super().move_request
+        (moved,) = self._each([request], lambda requests: [move(requests[0], expected)])
+        return bool(moved)
 
     def _each(self, writes: Sequence[Any], save: Callable[[list[Any]], list[Any]]) -> list[Any]:
         """One write at a time: a batch is no transaction."""

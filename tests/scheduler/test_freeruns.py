@@ -199,11 +199,11 @@ def test_a_trigger_executed_again_after_a_crash_is_answered_as_done() -> None:
     stage = played()
     stage.until("2026-11-19T00:10Z")
     request = Request(id="t", action="trigger", process="f", starts=(), filed_at=stage.clock.now())
-    answer = stage.store.answer_request
-    stage.store.answer_request = lambda request: None  # type: ignore[method-assign]
+    answer = stage.store.move_request
+    stage.store.move_request = lambda request, expected: False  # type: ignore[method-assign]
     stage.store.file_request(request)
     stage.settle()
-    stage.store.answer_request = answer  # type: ignore[method-assign]
+    stage.store.move_request = answer  # type: ignore[method-assign]
     stage.restart()
     answered = stage.store.read_request("t")
     assert answered is not None

@@ -10,6 +10,7 @@ import pytest
 from pika.exceptions import ChannelClosedByBroker
 
 from synergy import Context, daily, tree
+from synergy.app import save_context
 from synergy.brokers.rabbitmq import RabbitBroker
 from synergy.brokers.rabbitmq.address import address_of
 from synergy.brokers.rabbitmq.server import parameters_of
@@ -37,7 +38,7 @@ def make_timetable(project: Project) -> None:
     context = Context(tree("some", [daily("some_daily", run="workers.some:thing")]))
     document = adopt(context, None, SystemClock().now())
     store = open_store(project.store)
-    assert store.save_catalog({"version": 1, "context": document}, 0)
+    assert save_context(store, document, 0)
     store.close()
 
 
