@@ -18,7 +18,7 @@ RUNGS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "clock", "logs", "garbage", "capture", "urls", "signals"})
     | frozenset({"programs", "owners", "containment"}),
     frozenset({"core"}),
-    frozenset({"ports", "records", "project", "reading", "leases", "schemas", "bells"}),
+    frozenset({"ports", "records", "project", "reading", "history", "leases", "schemas", "bells"}),
     frozenset({"stores", "brokers", "scheduler", "worker", "supervisor", "mx"}),
     frozenset({"testing", "app", "__init__"}),
     frozenset({"bench", "services"}),
