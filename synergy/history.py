@@ -38,5 +38,5 @@ def duration(unit: Unit) -> timedelta | None:
 
 def typical_duration(units: Iterable[Unit]) -> timedelta | None:
     """The median of their durations; None where none has any."""
-    known = [found for unit in units if (found := duration(unit)) is not None]
-    return median(known) if known else None
+    known = [found.total_seconds() for unit in units if (found := duration(unit)) is not None]
+    return timedelta(seconds=median(known)) if known else None
