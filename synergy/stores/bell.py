@@ -14,7 +14,6 @@ import socket
 import stat
 import tempfile
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 from synergy.bells import Ear, Wake
@@ -94,18 +93,25 @@ class SocketBell:
         """Begin to listen; deaf, so that only polling helps, where the folder is not ours."""
         ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         ear.setblocking(False)
-        if not self._is_private():
-            return Ear(ear, lambda: None)
-        for number in count():
+        number = 0
+        while self._is_private():
             path = self.place / f"{role}-{os.getpid()}-{number}.sock"
             try:
                 ear.bind(os.fspath(path))
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
-                    continue
-                break
-            return Ear(ear, partial(path.unlink, missing_ok=True))
+                    number += 1
+                elif error.errno != errno.ENOENT:  # the last of the others has just left
+                    break
+                continue
+            return Ear(ear, partial(self._leave, path))
         return Ear(ear, lambda: None)
+
+    def _leave(self, path: Path) -> None:
+        """Take the socket away, and the folder with the last one."""
+        with contextlib.suppress(OSError):
+            path.unlink()
+            self.place.rmdir()
 
     def _is_private(self) -> bool:
         """Make the folder; False where somebody else made it, who could then ring and listen."""

@@ -115,8 +115,31 @@ def test_the_folder_is_private_and_the_socket_goes_with_its_listener(place: Path
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
     [path] = place.iterdir()
     assert path.name == f"worker-{os.getpid()}-0.sock"
+    other = SocketBell(place).listen("worker")
     ear.close()
-    assert list(place.iterdir()) == []
+    assert [each.name for each in place.iterdir()] == [f"worker-{os.getpid()}-1.sock"]
+    other.close()
+    assert not place.exists()
+
+
+def test_who_begins_to_listen_while_others_leave_is_heard(place: Path) -> None:
+    bell, stop = SocketBell(place), threading.Event()
+
+    def come_and_go() -> None:
+        while not stop.is_set():
+            SocketBell(place).listen("other").close()
+
+    others = threading.Thread(target=come_and_go)
+    others.start()
+    try:
+        for _ in range(500):
+            ear = bell.listen("worker")
+            bell.ring("worker")
+            assert ear.wait(0)
+            ear.close()
+    finally:
+        stop.set()
+        others.join()
 
 
 def test_a_dead_listener_is_removed_by_who_rings(place: Path) -> None:
@@ -163,7 +186,7 @@ def test_a_deep_store_has_a_short_place(tmp_path: Path) -> None:
     open_bell(f"sqlite:///{deep}").ring("scheduler")
     assert ear.wait(0)
     ear.close()
-    place_beside(deep).rmdir()
+    assert not place_beside(deep).exists()
 
 
 def test_a_deep_temporary_folder_is_left_for_a_short_one(
