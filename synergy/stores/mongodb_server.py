@@ -32,7 +32,7 @@ from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
 
-from synergy.errors import BadInput, SynergyError, Unreachable
+from synergy.errors import BadInput, Conflict, SynergyError, Unreachable
 from synergy.logs import logger
 from synergy.urls import masked
 
@@ -168,6 +168,7 @@ class Server:
 
         Raises:
             Unreachable: the time was over, or asking again cannot help.
+            Conflict: the server is too old.
         """
         if self._pid != os.getpid():
             raise RuntimeError(f"the store {self.shown} was opened before a fork; open it anew")
@@ -201,7 +202,7 @@ class Server:
                 "certificate"
             )
         if isinstance(error, ConfigurationError):  # a version that the driver does not speak with
-            return Unreachable(
+            return Conflict(
                 f"the store {self.shown} is of a version that does not do: {text}; "
                 f"MongoDB {_OLDEST} or newer is needed"
             )

@@ -23,7 +23,7 @@ from pymongo.database import Database
 from synergy.cli import main
 from synergy.core.model import JobWrite, Refused, Renewal, UnitWrite
 from synergy.core.states import JobState, UnitState
-from synergy.errors import BadInput, NewerSchema, NotFound, Unreachable
+from synergy.errors import BadInput, Conflict, NewerSchema, NotFound, Unreachable
 from synergy.ports import Versioned
 from synergy.stores import create_roles, migrate, open_bell, open_store
 from synergy.stores.bell import SocketBell
@@ -56,7 +56,7 @@ WRITER = """
 import sys
 from synergy.core.model import Applied, JobWrite
 from synergy.core.states import JobState
-from synergy.errors import Unreachable
+from synergy.errors import Conflict, Unreachable
 from synergy.stores import open_store
 from synergy.testing.contracts import NOW, a_job
 url, name = sys.argv[1:]
@@ -186,7 +186,7 @@ def test_a_server_that_is_too_old_is_told_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
         port = listener.getsockname()[1]
-        with pytest.raises(Unreachable, match=r"of a version that does not do: .* 4\.4 or newer"):
+        with pytest.raises(Conflict, match=r"of a version that does not do: .* 4\.4 or newer"):
             open_store(f"mongodb://127.0.0.1:{port}/db?serverSelectionTimeoutMS=2000")
 
 
