@@ -116,8 +116,14 @@ class SocketBell:
     def _is_private(self) -> bool:
         """Make the folder; False where somebody else made it, who could then ring and listen."""
         try:
-            self.place.mkdir(mode=0o700, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self.place, 0o700)
+        except OSError:
+            return False
+        try:
             status = self.place.lstat()
+        except FileNotFoundError:  # the last of the others has just left: it is made again
+            return True
         except OSError:
             return False
         return (
