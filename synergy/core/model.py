@@ -36,6 +36,8 @@ class Standing(NamedTuple):
     result: int
     #: Attempts of the deciding unit; 0 where no unit was made.
     attempts: int
+    #: Whether it is marked stale, see `Job.outdated`.
+    outdated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,8 @@ class Transition:
     #: Generation of the standing result (jobs; 0 for units).
     result: int = 0
     reason: str = ""
+    #: Whether a finished job is marked stale after it.
+    outdated: bool = False
 
 
 # Jobs and units have no slots: the next version is a copy of one dictionary.
@@ -87,6 +91,8 @@ class Job:
     next_run: datetime | None = None
     #: Reopened by name: runs even when all inputs are unchanged.
     forced: bool = False
+    #: Marked stale: finished, its result stands, but what that was made from has changed since.
+    outdated: bool = False
     #: Requests that hold it until all they touch is reopened.
     holds: tuple[str, ...] = ()
     #: Requests that it has already obeyed.
@@ -102,13 +108,13 @@ class Job:
 
     @property
     def stale(self) -> bool:
-        """Whether a result stands that is being, or waits to be, made anew."""
-        return self.result > 0 and not self.state.finished
+        """Whether a result stands that is out of date: marked, or waiting to be made anew."""
+        return self.outdated or (self.result > 0 and not self.state.finished)
 
     @property
     def standing(self) -> Standing:
         """What the ledger keeps of it once it is terminal."""
-        return Standing(self.state, self.generation, self.result, self.attempts)
+        return Standing(self.state, self.generation, self.result, self.attempts, self.outdated)
 
     def moved(self, state: JobState, at: datetime, reason: str = "", **changes: Any) -> "Job":
         """The next version of the document, in `state`, its transition embedded."""
@@ -122,6 +128,7 @@ class Job:
             attempt=following.attempts,
             result=following.result,
             reason=reason,
+            outdated=following.outdated,
         )
         following.__dict__["transitions"] = (*self.transitions, made)[-TRANSITIONS_KEPT:]
         return following

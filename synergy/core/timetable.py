@@ -96,7 +96,7 @@ class Ledger:
             "starts": list(self._starts),
             "codes": list(self._codes),
             "standings": [
-                [s.state.value, s.generation, s.result, s.attempts]
+                [s.state.value, s.generation, s.result, s.attempts, *([True] if s.outdated else ())]
                 for s in self._standings
                 if s is not None
             ],
@@ -108,8 +108,8 @@ class Ledger:
         ledger = cls()
         ledger._starts = _spliced(ledger._starts, 0, 0, content["starts"])
         ledger._codes = _spliced(ledger._codes, 0, 0, content["codes"])
-        for state, generation, result, attempts in content["standings"]:
-            ledger._code(Standing(JobState(state), generation, result, attempts))
+        for state, *rest in content["standings"]:
+            ledger._code(Standing(JobState(state), *rest))
         return ledger
 
     @property
@@ -245,8 +245,8 @@ def standing_of(entry: FeedEntry) -> Standing | None:
     state = JobState(entry.transition.after)
     if not state.terminal:
         return None
-    transition = entry.transition
-    return Standing(state, transition.generation, transition.result, transition.attempt)
+    made = entry.transition
+    return Standing(state, made.generation, made.result, made.attempt, made.outdated)
 
 
 def _spliced(numbers: "array[int]", low: int, high: int, new: list[int]) -> "array[int]":

@@ -223,6 +223,13 @@ DROP TABLE catalog;
 """
 
 
+#: Finished jobs that are marked stale: 1; NULL: not.
+_OUTDATED = """
+ALTER TABLE jobs ADD COLUMN outdated INTEGER;
+ALTER TABLE feed ADD COLUMN outdated INTEGER;
+"""
+
+
 def _spread(connection: sqlite3.Connection) -> None:
     """From documents to columns; what the feed has forgotten, documents forget too."""
     for index in ("jobs_by_start", "jobs_active", "units_active", "units_requested"):
@@ -286,6 +293,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(2, "columns", _spread),
     Migration(3, "boxes", _BOXES),
     Migration(4, "documents", _DOCUMENTS),
+    Migration(5, "outdated", _OUTDATED),
 )
 
 _REGISTER = """

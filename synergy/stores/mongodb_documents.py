@@ -7,8 +7,9 @@ may be any text or structure is JSON.  Beside these it carries:
 ``_id``          its key
 ``mark``         a random number drawn for the call that wrote it last: whoever has lost the answer
                  to a write finds out by it whether the write was done (protocol D1)
-``transitions``  lists, in the order of `TRANSITION_COLUMNS` without the first, then the mark of the
-                 call that made it; all that the feed has not, else the last ones
+``transitions``  lists, in the order of `TRANSITION_COLUMNS` without the first, and without the last
+                 where that is None, then the mark of the call that made it; all that the feed has
+                 not, else the last ones
 ``pending``      the version of the first of its transitions that the feed does not have; missing
                  where it has all
 """
@@ -35,6 +36,7 @@ from synergy.stores.rows import (
     HEAD_COLUMNS,
     JOB_CHANGES,
     JOB_COLUMNS,
+    TRANSITION_COLUMNS,
     UNIT_CHANGES,
     UNIT_COLUMNS,
     UNIT_GIVEN,
@@ -67,8 +69,9 @@ _ALIKE: Callable[[Sequence[Any]], tuple[Any, ...]] = itemgetter(
     *map(UNIT_COLUMNS.index, ("version", "generation", "attempt", "started_at"))
 )
 
-#: Where a document's key stands in a feed entry, and its transition's version.
+#: Where a document's key stands in a feed entry, its transition's version and its reason.
 ENTRY_KIND, ENTRY_KEY, ENTRY_VERSION = 0, 1, 1 + len(HEAD_COLUMNS)
+ENTRY_REASON = ENTRY_VERSION + TRANSITION_COLUMNS.index("reason") - 1
 
 #: Without what may be long and only the history needs.
 WITHOUT_HISTORY = {"transitions": 0}
@@ -268,7 +271,8 @@ def _is_kept(name: str, value: Any) -> bool:
 
 
 def _to_list(transition: Transition, mark: int) -> list[Any]:
-    return [*transition_to_row(transition, 0)[1:], mark]
+    _, *values, outdated = transition_to_row(transition, 0)
+    return [*values, mark] if outdated is None else [*values, outdated, mark]
 
 
 def _transitions(document: Mapping[str, Any]) -> Sequence[list[Any]]:

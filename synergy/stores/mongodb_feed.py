@@ -29,6 +29,7 @@ from synergy.core.model import TRANSITIONS_KEPT, FeedEntry
 from synergy.stores.mongodb_documents import (
     ENTRY_KEY,
     ENTRY_KIND,
+    ENTRY_REASON,
     ENTRY_VERSION,
     Document,
     entries_of,
@@ -442,7 +443,7 @@ class _News:
         self.entries += fresh
         if fresh and kind == "unit":
             self.units[document["_id"]] = document
-        self.size += sum(_ENTRY_BYTES + len(entry[-1] or "") for entry in fresh)
+        self.size += sum(_ENTRY_BYTES + len(entry[ENTRY_REASON] or "") for entry in fresh)
 
     def numbered(self) -> Iterator[tuple[int, Sequence[Any]]]:
         """The entries with their numbers."""

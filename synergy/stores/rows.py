@@ -5,7 +5,7 @@ The MongoDB store names the same values as fields of its documents, see `mongodb
 What is searched for, compared or read by eye has a column of its own; instants and durations are
 integer microseconds, as in `synergy.records`.  Columns that take any text or structure hold JSON,
 so that a lone surrogate in a reason is stored too; NULL is their usual value.  The order of the
-columns is that of the tables, see `synergy.stores.migrations`.
+columns here is not that of the tables, which grow at their end (`synergy.stores.migrations`).
 
 Both documents begin with the same `Head`.  Their transitions are not in them but in the feed, where
 each is stored once: a document's column ``told`` numbers its last entry, and every entry names the
@@ -44,8 +44,8 @@ HEAD_COLUMNS = ("key", "process", "label", "start", '"end"')
 #: What a job's writes change: all but its head.
 JOB_CHANGES = (
     *("state", "version", "active", "generation", "result", "result_state", "fingerprint"),
-    *("consumed", "consuming", "attempts", "unit", "runs", "next_run", "forced", "holds"),
-    *("requests", "reason"),
+    *("consumed", "consuming", "attempts", "unit", "runs", "next_run", "forced", "outdated"),
+    *("holds", "requests", "reason"),
 )
 JOB_COLUMNS = (*HEAD_COLUMNS, *JOB_CHANGES, "told")
 #: What a unit is given when it is requested, for good, and what its writes change.
@@ -58,6 +58,7 @@ UNIT_COLUMNS = (*HEAD_COLUMNS, *UNIT_GIVEN, *UNIT_CHANGES, "told")
 #: Without the number of the entry itself, its kind and the document's head.
 TRANSITION_COLUMNS = (
     *("previous", "version", "at", "before", "after", "generation", "attempt", "result", "reason"),
+    "outdated",
 )
 ENTRY_COLUMNS = ("seq", "kind", *HEAD_COLUMNS, *TRANSITION_COLUMNS)
 
@@ -102,6 +103,7 @@ def job_changes(job: Job) -> Row:
         job.runs,
         _micros(job.next_run),
         int(job.forced),
+        1 if job.outdated else None,
         _json(job.holds or None),
         _json(job.requests or None),
         _json(job.reason or None),
@@ -111,8 +113,8 @@ def job_changes(job: Job) -> Row:
 def job_from_row(row: Row, transitions: tuple[Transition, ...]) -> Job:
     """The job whose row is in the order of `JOB_COLUMNS`."""
     (_, process, label, start, end, state, version, _, generation, result, result_state,
-     fingerprint, consumed, consuming, attempts, unit, runs, next_run, forced, holds, requests,
-     reason, _) = row  # fmt: skip
+     fingerprint, consumed, consuming, attempts, unit, runs, next_run, forced, outdated, holds,
+     requests, reason, _) = row  # fmt: skip
     return Job(
         process=process,
         interval=_interval(label, start, end),
@@ -129,6 +131,7 @@ def job_from_row(row: Row, transitions: tuple[Transition, ...]) -> Job:
         runs=runs,
         next_run=_instant(next_run),
         forced=bool(forced),
+        outdated=bool(outdated),
         holds=() if holds is None else tuple(from_text(holds)),
         requests=() if requests is None else tuple(from_text(requests)),
         reason="" if reason is None else from_text(reason),
@@ -229,6 +232,7 @@ def transition_to_row(transition: Transition, previous: int) -> Row:
         transition.attempt,
         transition.result,
         _json(transition.reason or None),
+        1 if transition.outdated else None,
     )
 
 
@@ -294,6 +298,7 @@ def transition_from_values(
     attempt: int,
     result: int,
     reason: str | None,
+    outdated: int | None = None,
 ) -> Transition:
     """In the order of `TRANSITION_COLUMNS`, without the first."""
     return Transition(
@@ -305,6 +310,7 @@ def transition_from_values(
         attempt=attempt,
         result=result,
         reason="" if reason is None else from_text(reason),
+        outdated=bool(outdated),
     )
 
 

@@ -239,6 +239,19 @@ class StoreContract:
         )
         assert store.read_jobs([job.key]) == {job.key: job}
 
+    def test_a_finished_job_that_is_marked_stale_says_so_as_does_its_entry(
+        self, store: Store
+    ) -> None:
+        done = put_job(store, a_job(result=1).moved(JobState.PROCESSED, NOW))
+        marked = put_job(store, done.moved(done.state, NOW, "late", outdated=True), done.version)
+        assert store.read_jobs([done.key]) == {done.key: marked}
+        assert [entry.transition.outdated for entry in fold_all(store)] == [False, True]
+        assert store.active_jobs() == []
+        reopened = marked.moved(JobState.EMBRYO, NOW, generation=2, outdated=False)
+        put_job(store, reopened, marked.version)
+        assert store.read_jobs([done.key]) == {done.key: reopened}
+        assert [entry.transition for entry in fold_all(store)] == [reopened.transitions[-1]]
+
     def test_another_handle_reads_it_too(self, store: Store, open_another: OpenAnother) -> None:
         job = a_stored_job(store)
         assert open_another().read_jobs([job.key]) == {job.key: job}

@@ -29,6 +29,9 @@ from synergy.core.model import (
 from synergy.core.states import JobState, UnitInput, UnitState
 from synergy.stores import rows
 from synergy.stores.mongodb_documents import (
+    ENTRY_REASON,
+    entries_of,
+    entry_from_list,
     job_from_fields,
     job_to_insert,
     unit_from_fields,
@@ -72,6 +75,7 @@ transitions = st.builds(
     attempt=counts,
     result=counts,
     reason=texts,
+    outdated=st.booleans(),
 )
 histories = st.lists(transitions, max_size=3).map(tuple)
 names = st.lists(texts, max_size=3).map(tuple)
@@ -92,6 +96,7 @@ jobs = st.builds(
     runs=counts,
     next_run=st.none() | instants,
     forced=st.booleans(),
+    outdated=st.booleans(),
     holds=names,
     requests=names,
     reason=texts,
@@ -234,6 +239,15 @@ def test_fields_of_a_later_form_are_passed_over() -> None:
 @given(jobs)
 def test_a_job_is_read_back_from_its_fields(job: Job) -> None:
     assert job_from_fields(job_to_insert(job, job.key, 1)) == job
+
+
+@given(transitions)
+def test_an_entry_of_mongodb_has_no_place_for_a_mark_that_is_not_there(made: Transition) -> None:
+    job = Job(process="p", interval=HOUR, transitions=(made,))
+    [entry] = entries_of("job", job_to_insert(job, job.key, 1))
+    assert len(entry) == ENTRY_REASON + 1 + made.outdated
+    assert entry_from_list(3, entry).transition == made
+    assert entry[ENTRY_REASON] == (records.to_text(made.reason) if made.reason else None)  # type: ignore[arg-type]
 
 
 @given(units)

@@ -31,6 +31,7 @@ STANDINGS = [
     Standing(JobState.NOOP, 1, 1, 1),
     Standing(JobState.SKIPPED, 1, 1, 0),
     Standing(JobState.FAILED, 3, 1, 3),
+    Standing(JobState.PROCESSED, 1, 1, 1, outdated=True),
 ]
 SIZE = 40
 
@@ -277,6 +278,22 @@ def test_the_same_entries_again_change_nothing() -> None:
     once.load({}, entries, [])
     twice.load({}, [*entries, *entries], [])
     assert once.ledgers["h"].content() == twice.ledgers["h"].content()
+
+
+def test_a_ledger_of_before_there_were_marks_is_read() -> None:
+    content = {
+        "starts": [int(hour(number).interval.start.timestamp()) for number in (0, 2)],
+        "codes": [1, 0],
+        "standings": [["processed", 1, 1, 2]],
+    }
+    ledger = Ledger.of_content(content)
+    assert ledger.at(hour(1).interval.start) == Standing(JobState.PROCESSED, 1, 1, 2)
+    assert ledger.content() == content, "what is not marked is stored as ever"
+
+
+def test_an_entry_tells_that_its_job_is_marked_stale() -> None:
+    standing = standing_of(entry(1, hour(2), before="processed", outdated=True))
+    assert standing == Standing(JobState.PROCESSED, 1, 1, 1, outdated=True)
 
 
 @pytest.mark.parametrize("state", JobState)
