@@ -67,8 +67,11 @@ class Row:
     state: JobState
     generation: int
     attempts: int
+    #: Its result is out of date: being made anew, waiting to be, or marked.
     stale: bool
     reason: str
+    #: Finished, and marked stale.
+    outdated: bool = False
 
 
 class Reading:
@@ -110,8 +113,9 @@ class Reading:
                 state=standing.state,
                 generation=standing.generation,
                 attempts=standing.attempts,
-                stale=False,
+                stale=standing.outdated,
                 reason="",
+                outdated=standing.outdated,
             )
         job = self.timetable.active.get((process, interval.start))
         if job is None:
@@ -125,6 +129,7 @@ class Reading:
             attempts=unit.attempt if unit is not None else job.attempts,
             stale=job.stale,
             reason=unit.reason if unit is not None and unit.reason else job.reason,
+            outdated=job.outdated,
         )
 
     def unit_of(self, job: Job) -> Unit | None:

@@ -39,7 +39,11 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
         + ", ".join(state.value for state in JobState)
         + " (may be given several times)",
     )
-    parser.add_argument("--stale", action="store_true", help="only results being made anew")
+    parser.add_argument(
+        "--stale",
+        action="store_true",
+        help="only results that are out of date: being made anew, or marked stale",
+    )
     parser.add_argument(
         "--all",
         action="store_true",
@@ -105,12 +109,15 @@ def as_json(row: Row) -> dict[str, object]:
         "generation": row.generation,
         "attempts": row.attempts,
         "stale": row.stale,
+        "marked": row.outdated,
     }
 
 
 def _state(row: Row, output: Output) -> Styled:
     state = output.state(row.state.value)
-    return Styled(f"{state} (stale)", state.style) if row.stale else state
+    if not row.stale:
+        return state
+    return Styled(f"{state} ({'marked stale' if row.outdated else 'stale'})", state.style)
 
 
 def _newest(group: list[Row], groups: int) -> list[Row]:

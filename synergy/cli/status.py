@@ -106,7 +106,15 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
         output.line(f"requests   {len(reading.loaded.requests)} filed, not carried out yet")
     output.line()
     output.table(
-        ("process", "finished until (UTC)", "open", "failed", "skipped", "stale"),
+        (
+            "process",
+            "finished until (UTC)",
+            "open",
+            "failed",
+            "skipped",
+            "made anew",
+            "marked stale",
+        ),
         (
             (
                 entry["process"],
@@ -114,7 +122,8 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
                 entry["active"],
                 Styled(str(entry["failed"]), "red") if entry["failed"] else 0,
                 entry["skipped"],
-                entry["stale"],
+                entry["anew"],
+                entry["marked"],
             )
             for entry in processes
         ),
@@ -169,27 +178,33 @@ def _process(reading: Reading, name: str) -> dict[str, object]:
     calendar = reading.catalog.processes[name].calendar
     ledger = reading.timetable.ledgers[name]
     start, _ = reading.catalog.spans[name]
-    finished_until, skipped, failed = start, 0, 0
+    finished_until, skipped, failed, marked = start, 0, 0, 0
     for run_start, standing in (found := [*ledger.runs(start, _END)]):
         if standing is None or not standing.state.finished:
             break
         finished_until = ledger.end_of_run(run_start) or run_start
     for place, (run_start, standing) in enumerate(found):
-        if standing is not None and standing.state in (JobState.SKIPPED, JobState.FAILED):
-            number = sum(1 for _ in calendar.between(run_start, found[place + 1][0]))
-            if standing.state is JobState.FAILED:
-                failed += number
-            else:
-                skipped += number
+        if standing is None or (standing.state in _AS_HOPED and not standing.outdated):
+            continue
+        number = sum(1 for _ in calendar.between(run_start, found[place + 1][0]))
+        failed += number if standing.state is JobState.FAILED else 0
+        skipped += number if standing.state is JobState.SKIPPED else 0
+        marked += number if standing.outdated else 0
     active = [job for key, job in reading.timetable.active.items() if key[0] == name]
+    anew = sum(job.stale for job in active)
     return {
         "process": name,
         "finished_until": instant(finished_until) if finished_until > start else None,
         "active": len(active),
         "skipped": skipped,
         "failed": failed,
-        "stale": sum(job.stale for job in active),
+        "stale": anew + marked,
+        "anew": anew,
+        "marked": marked,
     }
+
+
+_AS_HOPED = frozenset({JobState.PROCESSED, JobState.NOOP})
 
 
 _END = datetime.fromisoformat("9000-01-01T00:00Z")

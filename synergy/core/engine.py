@@ -238,7 +238,8 @@ class Engine:
         self._writing.pop(key, None)
         self.timetable.put(job)
         self.operations.take_over(job)
-        self._settled(job, now)
+        if not (job.outdated and _had_ended(job)):  # nothing follows from a mark
+            self._settled(job, now)
         self._answered(key, job.version, now)
 
     def _job_refused(self, write: JobWrite, current: Job | None, now: datetime) -> None:
@@ -476,7 +477,10 @@ class Engine:
         if final:
             generations, results = self.timetable.inputs_generations(process.name, job.interval)
             if job.state is JobState.EMBRYO:
-                kept = machines.kept(process.machine, job, generations, results, now)
+                marked = self.timetable.built_on_marked(process.name, job.interval)
+                kept = machines.kept(
+                    process.machine, job, generations, results, now, outdated=marked
+                )
                 if kept is not None:
                     self.save(kept, job)
                     return
@@ -493,7 +497,9 @@ class Engine:
         machine = process.machine if process is not None else "freerun"
         on_failure = process.on_failure if process is not None else "hold"
         every = process.every if process is not None else None
-        self.save(machines.after_unit(machine, on_failure, job, unit, now, every), job)
+        marked = process is not None and self.timetable.built_on_marked(job.process, job.interval)
+        ended = machines.after_unit(machine, on_failure, job, unit, now, every, outdated=marked)
+        self.save(ended, job)
 
     def save(self, job: Job, before: Job) -> None:
         """See `Desk`."""
@@ -835,6 +841,11 @@ class Engine:
 def _has_unit(job: Job) -> bool:
     """Whether it waits for a unit."""
     return job.unit is not None and job.state in AT_WORK
+
+
+def _had_ended(job: Job) -> bool:
+    """Whether its last transition left it where it was, ended."""
+    return bool(job.transitions) and job.transitions[-1].before == job.state
 
 
 def _iso(instant: datetime) -> str:

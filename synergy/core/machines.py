@@ -43,9 +43,16 @@ def unit_of(job: Job, task: Task, now: datetime, low: Json = None, high: Json = 
 
 
 def after_unit(
-    machine: str, on_failure: str, job: Job, unit: Unit, now: datetime, every: Trigger | None
+    machine: str,
+    on_failure: str,
+    job: Job,
+    unit: Unit,
+    now: datetime,
+    every: Trigger | None,
+    *,
+    outdated: bool = False,
 ) -> Job:
-    """The job after its unit ended, whichever way."""
+    """The job after its unit ended, whichever way; `outdated`: an input is marked stale."""
     if unit.provisional:
         return _after_provisional(machine, job, unit, now, every)
     attempts = unit.attempt
@@ -62,8 +69,9 @@ def after_unit(
     return job.moved(
         state,
         now,
-        unit.reason if state is JobState.NOOP else "",
+        BUILT_ON_STALE if outdated else unit.reason if state is JobState.NOOP else "",
         attempts=attempts,
+        outdated=outdated,
         result=job.result if _unchanged(job, state, unit.fingerprint) else job.generation,
         result_state=state,
         fingerprint=unit.fingerprint,
@@ -100,11 +108,14 @@ def kept(
     generations: Mapping[str, int],
     results: Mapping[str, int],
     now: datetime,
+    *,
+    outdated: bool = False,
 ) -> Job | None:
     """The reopened job closed without a run, where no input has changed since its result.
 
     `generations` and `results` are those of its inputs, only those above 1.  An input is
-    unchanged when its result is not newer than the generation that was consumed.
+    unchanged when its result is not newer than the generation that was consumed.  `outdated`: one
+    of them is marked stale.
     """
     if job.forced or job.consumed is None or job.result_state not in _KEEPABLE:
         return None
@@ -114,7 +125,8 @@ def kept(
     return job.moved(
         next_job_state(machine, job.state, applied),
         now,
-        "kept: no input has changed",
+        f"kept: no input has changed{f'; {BUILT_ON_STALE}' if outdated else ''}",
+        outdated=outdated,
         consumed=dict(generations),
         attempts=0,
         unit=None,
@@ -153,12 +165,36 @@ def reopened(
         generation=job.generation + 1,
         holds=holds,
         requests=remembered,
-        forced=target,
+        # What it reads itself had changed: its inputs may all be as they were.
+        forced=target or (job.outdated and job.forced),
+        outdated=False,
         unit=None,
         attempts=0,
         runs=0,
         next_run=None,
         consuming=None,
+    )
+
+
+def marked(
+    job: Job, now: datetime, reason: str, *, own: bool = False, request: str = ""
+) -> Job | None:
+    """The finished job marked stale: its result stands, but what it was made from has changed.
+
+    `own`: what it reads itself has, and not only its inputs; once it is reopened it runs, whatever
+    became of these.  None where there is no result to mark, or the mark says as much already.
+    """
+    if job.state not in _KEEPABLE or (request and request in job.requests):
+        return None
+    if job.outdated and (job.forced or not own):
+        return None
+    return job.moved(
+        job.state,
+        now,
+        reason,
+        outdated=True,
+        forced=job.forced or own,
+        requests=(*job.requests, request)[-REQUESTS_REMEMBERED:] if request else job.requests,
     )
 
 
@@ -193,6 +229,9 @@ def _skip_changes(job: Job) -> dict[str, object]:
         "forced": False,
     }
 
+
+#: Why what has just ended is marked stale at once.
+BUILT_ON_STALE = "built on what is marked stale"
 
 _TWO_STAGES = frozenset({"continuous", "recomputing"})
 _KEEPABLE = frozenset({JobState.PROCESSED, JobState.NOOP})

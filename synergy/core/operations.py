@@ -158,10 +158,18 @@ class Operations:
             case "skip":
                 order = plans.to_skip(self._desk.catalog, targets)
                 phases = deque(["skip"])
+            case "mark":
+                order = plans.to_reopen(
+                    self._desk.catalog,
+                    targets,
+                    lambda place: self._desk.timetable.begun(*place, now),
+                )
+                # Again, for what was at work and has ended before the first mark was known.
+                phases = deque(["mark", "mark"])
             case "trigger":
                 return self._desk.trigger(request, targets, now)
             case _:
-                return f"action {request.action!r} is none of reprocess, skip, trigger"
+                return f"action {request.action!r} is none of reprocess, skip, mark, trigger"
         self._present = _Operation(
             request, order, frozenset((name, interval.start) for name, interval in targets), phases
         )
@@ -224,7 +232,7 @@ class Operations:
         changed = self._changed(operation, job, key, now)
         if changed is None:
             return
-        if (changed.generation, changed.state) != (job.generation, job.state):
+        if _standing(changed) != _standing(job):
             operation.touched.append(
                 {
                     "process": name,
@@ -232,6 +240,7 @@ class Operations:
                     "was": job.state.value,
                     "is": changed.state.value,
                     "generation": changed.generation,
+                    **({"outdated": True} if changed.outdated else {}),
                 }
             )
         operation.waiting[key] = place
@@ -254,6 +263,8 @@ class Operations:
                 return machines.released(job, request.id, now)
             case "skip" if not job.state.finished and request.id not in job.requests:
                 return machines.skipped(process.machine, job, now, why, request.id)
+            case "mark":
+                return machines.marked(job, now, why, own=target, request=request.id)
         return None
 
     def _only_target(self, operation: _Operation, key: Key) -> bool:
@@ -277,6 +288,11 @@ class Operations:
             return active
         derived = embryo(name, interval)
         return operation.read.get(derived.key, derived)
+
+
+def _standing(job: Job) -> tuple[int, str, bool]:
+    """What an answer tells of a job."""
+    return job.generation, job.state, job.outdated
 
 
 def answered(request: Request, state: str, answer: dict[str, Json], now: datetime) -> AnswerRequest:

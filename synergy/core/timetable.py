@@ -113,6 +113,11 @@ class Ledger:
         return ledger
 
     @property
+    def marks(self) -> bool:
+        """Whether any interval stands, or has stood, marked stale."""
+        return any(each is not None and each.outdated for each in self._standings)
+
+    @property
     def size(self) -> int:
         """Bytes that it takes."""
         return (
@@ -136,6 +141,8 @@ class Timetable:
         self.ledgers = {name: Ledger() for name in catalog.processes}
         #: Jobs that are written and not terminal, or held: by process and start.
         self.active: dict[tuple[str, datetime], Job] = {}
+        #: Whether any job may be marked stale.
+        self._marks = False
 
     def load(
         self,
@@ -156,6 +163,7 @@ class Timetable:
         for job in jobs:
             if job.process in self.ledgers:
                 self.put(job)
+        self._marks |= any(ledger.marks for ledger in self.ledgers.values())
 
     def put(self, job: Job) -> None:
         """Take over a stored job."""
@@ -165,6 +173,8 @@ class Timetable:
             self.active.pop(key, None)
             if ledger is not None:
                 ledger.put(job.interval, job.standing)
+            if job.outdated:
+                self._marks = True
         else:
             if ledger is not None and job.generation > 1 and key not in self.active:
                 ledger.put(job.interval, None)  # it was reopened
@@ -220,6 +230,14 @@ class Timetable:
         first, last = self.catalog.spans[process]
         end = min(within.end, last) if last is not None else within.end
         return self.ledgers[process].gap_from(max(within.start, first)) >= end
+
+    def built_on_marked(self, process: str, interval: Interval) -> bool:
+        """Whether one of its inputs is finished and marked stale."""
+        return self._marks and any(
+            standing is not None and standing.outdated
+            for given in self.catalog.inputs(process, interval)
+            for _, _, standing in self._runs(given)
+        )
 
     def inputs_generations(
         self, process: str, interval: Interval

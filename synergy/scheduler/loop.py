@@ -422,6 +422,9 @@ def _say_moved(jobs: Iterable[Job]) -> None:
         if made.before != made.after:
             move = (job.process, made.before, made.after, made.reason)
             alike.setdefault(move, []).append(job)
+        elif made.outdated:
+            move = (job.process, made.after, "marked stale", made.reason)
+            alike.setdefault(move, []).append(job)
     for (process, before, after, reason), moved in alike.items():
         what = f"{before} → {after}" + (f": {reason}" if reason else "")
         if len(moved) < MANY:

@@ -49,6 +49,11 @@ class Broken(AssertionError):
         self.violation = violation
 
 
+def _result(job: Job) -> tuple[object, ...]:
+    """What a finished job keeps, whatever else is written of it."""
+    return (job.result, job.result_state, job.fingerprint, job.consumed, job.attempts, job.unit)
+
+
 class CheckedStore(MemoryStore):
     """The memory store, with every applied write checked against I1–I7, I10 and I11.
 
@@ -121,8 +126,21 @@ class CheckedStore(MemoryStore):
         elif known.state.terminal and job.state is not known.state:
             if (known.state, job.state) != (JobState.FAILED, JobState.SKIPPED):
                 self._found("I2", f"{job.key} left {known.state} for {job.state}")
+        elif known.state.terminal:
+            self._check_at_rest(known, job)
+        elif job.outdated and job.state not in _RESULTS:
+            self._found("I2", f"{job.key} is marked stale and {job.state}: it has no result")
         if job.state in _RESULTS and known.state is not job.state:
             self._check_result(known, job)
+
+    def _check_at_rest(self, known: Job, job: Job) -> None:
+        """What has ended may be let go and marked stale: its result stays, and so does the mark."""
+        if _result(job) != _result(known):
+            self._found("I2", f"{job.key} has ended, and its result became another")
+        if job.outdated != known.outdated and job.state not in _RESULTS:
+            self._found("I2", f"{job.key} is {job.state}: it has no result to mark stale")
+        if known.outdated and not job.outdated:
+            self._found("I2", f"{job.key} lost its mark, and was not reopened")
 
     def _check_reopened(self, known: Job, job: Job) -> None:
         opened = self._reopened_by.setdefault(job.key, set())
@@ -139,7 +157,7 @@ class CheckedStore(MemoryStore):
                 continue
             unit = self._units.get(consumer.unit or "") if consumer.state.at_work else None
             final = unit is not None and unit.run == 0 and not unit.state.terminal
-            if consumer.state in _RESULTS or final:
+            if (consumer.state in _RESULTS and not consumer.outdated) or final:
                 self._found("I3", f"{job.key} is open again under {consumer.key}: {consumer.state}")
 
     def _check_result(self, known: Job, job: Job) -> None:

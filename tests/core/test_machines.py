@@ -265,3 +265,66 @@ def test_a_job_is_stale_while_a_result_waits_to_be_made_anew() -> None:
     assert job(JobState.FAILED, result=1).stale
     assert not job(JobState.EMBRYO).stale
     assert not job(JobState.PROCESSED, result=1).stale
+
+
+@pytest.mark.parametrize("state", [JobState.PROCESSED, JobState.NOOP])
+def test_a_finished_job_may_be_marked_stale_and_its_result_stands(state: JobState) -> None:
+    done = job(state, version=3, result=1, result_state=state, fingerprint="f", consumed={})
+    marked = machines.marked(done, NOW, "late data", request="r1")
+    assert marked is not None
+    assert (marked.state, marked.version, marked.generation) == (state, 4, 1)
+    assert (marked.outdated, marked.stale, marked.forced) == (True, True, False)
+    assert (marked.result, marked.fingerprint, marked.consumed) == (1, "f", {})
+    assert marked.reason == marked.transitions[-1].reason == "late data"
+    assert marked.transitions[-1].outdated
+    assert marked.standing.outdated
+    assert machines.marked(marked, NOW, "again", request="r2") is None, "it says as much already"
+
+
+@pytest.mark.parametrize("state", set(JobState) - {JobState.PROCESSED, JobState.NOOP})
+def test_what_has_no_result_is_not_marked(state: JobState) -> None:
+    assert machines.marked(job(state, result=1), NOW, "late", own=True) is None
+
+
+def test_a_mark_is_obeyed_once() -> None:
+    assert machines.marked(job(JobState.PROCESSED, requests=("r1",)), NOW, "", request="r1") is None
+
+
+def test_what_is_reopened_has_no_mark() -> None:
+    done = job(JobState.PROCESSED, result=1, result_state=JobState.PROCESSED, consumed={})
+    marked = machines.marked(done, NOW, "an input")
+    assert marked is not None
+    opened = machines.reopened("discrete", marked, "r1", NOW, target=False, hold=True, reason="")
+    assert opened is not None
+    assert (opened.outdated, opened.forced, opened.stale) == (False, False, True)
+    assert not opened.transitions[-1].outdated
+    assert machines.kept("discrete", opened, {}, {}, NOW) is not None
+
+
+def test_what_was_marked_for_its_own_data_runs_although_its_inputs_are_as_they_were() -> None:
+    done = job(JobState.PROCESSED, result=1, result_state=JobState.PROCESSED, consumed={})
+    first = machines.marked(done, NOW, "an input")
+    assert first is not None
+    own = machines.marked(first, NOW, "late data", own=True)
+    assert own is not None, "the mark says more now"
+    opened = machines.reopened("discrete", own, "r1", NOW, target=False, hold=False, reason="")
+    assert opened is not None
+    assert (opened.outdated, opened.forced) == (False, True)
+    assert machines.kept("discrete", opened, {}, {}, NOW) is None
+
+
+@MACHINES
+def test_what_ends_on_a_marked_input_is_marked_at_once(machine: str) -> None:
+    begun = final(machine, job())
+    unit = ended(begun, UnitState.PROCESSED)
+    done = machines.after_unit(machine, "hold", begun, unit, NOW, None, outdated=True)
+    assert (done.state, done.outdated, done.reason) == (
+        JobState.PROCESSED,
+        True,
+        machines.BUILT_ON_STALE,
+    )
+    for failed in ("hold", "skip"):
+        given_up = machines.after_unit(
+            machine, failed, begun, ended(begun, UnitState.INVALID), NOW, None, outdated=True
+        )
+        assert not given_up.outdated
