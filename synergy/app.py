@@ -18,6 +18,7 @@ from synergy.garbage import seldom_collected
 from synergy.logs import logger
 from synergy.owners import departed, new_owner
 from synergy.ports import STANDBY, Bell, Broker, Store, Versioned
+from synergy.presence import WorkerRecord, read_workers, remove_worker
 from synergy.project import (
     Project,
     adopt,
@@ -239,6 +240,15 @@ def run_worker_program(
                 log=log,
                 ahead=ahead,
                 consumer=None if broker is None else broker.consume(brought, PREFETCH),
+                record=WorkerRecord(
+                    owner=owner,
+                    program=program.name,
+                    box=project.box,
+                    slots=program.slots,
+                    processes=processes,
+                    busy=0,
+                    seen_at=clock.now(),
+                ),
             )
 
 
@@ -272,6 +282,9 @@ def hand_on(store: Store, bell: Bell, programs: Iterable[Program] = ()) -> int:
         if lease is not None and lease.until > now and departed(lease.owner):
             store.drop_lease(name, lease.owner, now)
             bell.ring(STANDBY)
+    for worker in read_workers(store):
+        if departed(worker.owner):
+            remove_worker(store, worker.owner)
     held = store.held_units()
     gone = {owner for owner in {unit.owner for unit in held} if owner and departed(owner)}
     writes = [

@@ -15,10 +15,11 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 #: The rooms of synergy, lowest rung first. A room imports from its own rung or from lower ones.
 RUNGS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "clock", "logs", "garbage", "capture", "urls", "signals"})
+    frozenset({"errors", "clock", "logs", "garbage", "capture", "urls", "signals", "words"})
     | frozenset({"programs", "owners", "containment"}),
     frozenset({"core"}),
-    frozenset({"ports", "records", "project", "reading", "history", "leases", "schemas", "bells"}),
+    frozenset({"ports", "records", "project", "reading", "history", "leases", "schemas", "bells"})
+    | frozenset({"presence"}),
     frozenset({"stores", "brokers", "scheduler", "worker", "supervisor", "mx"}),
     frozenset({"testing", "app", "__init__"}),
     frozenset({"bench", "services"}),

@@ -4,17 +4,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from synergy.app import SCHEDULER
-from synergy.cli.output import Styled, ago, clock, duration
-from synergy.core.boxes import admits
+from synergy.cli.output import Styled, ago, duration
 from synergy.core.catalog import Catalog
 from synergy.core.model import BoxRecord, Lease
 from synergy.owners import owner_of
-from synergy.supervisor.loop import SILENT
-
-
-def is_silent(record: BoxRecord, now: datetime) -> bool:
-    """Whether its supervisor should have been heard of."""
-    return record.supervisor is not None and (now - record.seen_at).total_seconds() > SILENT
+from synergy.presence import bound_in_vain, is_silent
 
 
 def standing_of(record: BoxRecord, now: datetime) -> Styled:
@@ -38,20 +32,6 @@ def standing_by(boxes: Sequence[BoxRecord], lease: Lease | None, now: datetime) 
         for program in record.programs
         if program.name == SCHEDULER and program.pid and (record.box, program.pid) != leads
     }
-
-
-def bound_in_vain(patterns: Sequence[str], boxes: Sequence[BoxRecord], now: datetime) -> str:
-    """Why nobody can work what is bound to these boxes; empty where somebody may."""
-    if not patterns:
-        return ""
-    meant = [record for record in boxes if admits(patterns, record.box)]
-    bound = f"bound to boxes {', '.join(patterns)}"
-    if not meant:
-        return f"{bound}, none of which has been seen"
-    if all(is_silent(record, now) for record in meant):
-        last = max(meant, key=lambda record: record.seen_at)
-        return f"{bound}, none of which is heard of: {last.box} last, {clock(last.seen_at)} UTC"
-    return ""
 
 
 def all_bound_in_vain(

@@ -6,13 +6,17 @@ Colours and fitting to the width are for terminals only (rich is imported there 
 
 import json
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from synergy.words import ago as ago
+from synergy.words import clock as clock
+from synergy.words import duration as duration
+from synergy.words import instant as instant
+from synergy.words import who as who
 
 #: A state's sign and colour, so that it can be told without colour too.
 SIGNS: Mapping[str, tuple[str, str]] = {
@@ -123,47 +127,6 @@ def command_name() -> str:
 def command(words: str) -> str:
     """A command to type next."""
     return f"{command_name()} {words}"
-
-
-def who(owner: str) -> str:
-    """The name of a scheduler or worker as people read it: ``worker (process 4711 at box)``."""
-    found = re.match(r"([^@]+)@(.+?):(\d+):", owner)
-    if found is None:
-        return owner
-    return f"{found[1]} (process {found[3]} at {found[2].partition('/')[0]})"
-
-
-def instant(when: datetime) -> str:
-    """RFC 3339 in UTC, for programs."""
-    return when.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def clock(when: datetime) -> str:
-    """``2026-11-20 17:30`` in UTC, for people; seconds where there are any."""
-    utc = when.astimezone(UTC)
-    return utc.strftime("%Y-%m-%d %H:%M:%S" if utc.second else "%Y-%m-%d %H:%M")
-
-
-def ago(then: datetime, now: datetime) -> str:
-    """How long ago, or in how long, in words."""
-    seconds = (now - then).total_seconds()
-    words = duration(abs(seconds))
-    return f"{words} ago" if seconds >= 0 else f"in {words}"
-
-
-def duration(seconds: float) -> str:
-    """``3.2 s``, ``4 min 10 s``, ``2 h 5 min``, ``3 d 4 h``."""
-    if seconds < 60:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
-    for size, name, smaller, smaller_name in (
-        (86400, "d", 3600, "h"),
-        (3600, "h", 60, "min"),
-        (60, "min", 1, "s"),
-    ):
-        if seconds >= size:
-            rest = int(seconds % size // smaller)
-            return f"{int(seconds // size)} {name}" + (f" {rest} {smaller_name}" if rest else "")
-    return f"{seconds:.0f} s"
 
 
 def _is_number(cell: object) -> bool:

@@ -5,7 +5,7 @@ from collections import Counter
 from datetime import datetime
 
 from synergy.app import broker_trouble
-from synergy.cli.boxes import all_bound_in_vain, is_silent, standing_by
+from synergy.cli.boxes import all_bound_in_vain, standing_by
 from synergy.cli.naming import reading_of
 from synergy.cli.output import Output, Styled, ago, clock, command, instant, who
 from synergy.cli.why import scheduler_absent
@@ -14,6 +14,7 @@ from synergy.core.model import BoxRecord
 from synergy.core.states import JobState
 from synergy.errors import SynergyError
 from synergy.owners import owner_of
+from synergy.presence import WorkerRecord, is_silent, read_workers
 from synergy.project import Project
 from synergy.reading import Reading
 from synergy.scheduler.loop import LEASE_NAME
@@ -32,6 +33,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     lease = reading.store.read_lease(LEASE_NAME)
     absent = scheduler_absent(reading, now)
     boxes = reading.store.read_boxes()
+    workers = read_workers(reading.store)
     others = standing_by(boxes, lease, now)
     leader = owner_of(lease.owner) if lease is not None else None
     in_vain = all_bound_in_vain(reading.catalog, boxes, now)
@@ -67,6 +69,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
                     }
                     for record in boxes
                 ],
+                "workers": [_worker_json(worker, now) for worker in workers],
                 "problems": [
                     *looping,
                     *(f"{name} is {text}" for name, text in in_vain.items()),
@@ -96,6 +99,9 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     if any(record.supervisor is not None for record in boxes):
         told = (_box(record, now) for record in boxes)
         output.line("boxes      ", *(part for pair in told for part in (pair, "  ")))
+    if workers:
+        told = (_worker(worker, now) for worker in workers)
+        output.line("workers    ", *(part for pair in told for part in (pair, "  ")))
     for problem in looping:
         output.line("! ", Styled(problem, "red"))
     for name, text in in_vain.items():
@@ -166,6 +172,27 @@ def _box(record: BoxRecord, now: datetime) -> Styled:
     if is_silent(record, now):
         return Styled(f"✕ {record.box} (silent, heard {ago(record.seen_at, now)})", "red")
     return Styled(f"▶ {record.box}", "cyan")
+
+
+def _worker(worker: WorkerRecord, now: datetime) -> Styled:
+    """A worker in a few words."""
+    named = f"{worker.program} on {worker.box}"
+    if worker.is_silent(now):
+        return Styled(f"✕ {named} (silent, seen {ago(worker.seen_at, now)})", "red")
+    return Styled(f"▶ {named} ({worker.busy} of {worker.slots} at work)", "cyan")
+
+
+def _worker_json(worker: WorkerRecord, now: datetime) -> dict[str, object]:
+    return {
+        "program": worker.program,
+        "box": worker.box,
+        "owner": worker.owner,
+        "slots": worker.slots,
+        "busy": worker.busy,
+        "processes": None if worker.processes is None else sorted(worker.processes),
+        "seen": instant(worker.seen_at),
+        "silent": worker.is_silent(now),
+    }
 
 
 def _people(when: object) -> str:

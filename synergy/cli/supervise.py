@@ -5,7 +5,7 @@ import logging
 from datetime import datetime
 
 from synergy.app import STOP_MARGIN, store_of, supervisor_of
-from synergy.cli.boxes import is_silent, standing_of
+from synergy.cli.boxes import standing_of
 from synergy.cli.output import Output, Styled, command, instant
 from synergy.cli.programs import (
     PROGRAM_HEADINGS,
@@ -21,6 +21,7 @@ from synergy.clock import SystemClock
 from synergy.core.model import BoxRecord
 from synergy.errors import NotFound, Unreachable
 from synergy.logs import logger
+from synergy.presence import is_silent
 from synergy.programs import stop
 from synergy.project import Project, check, load_context
 from synergy.signals import stop_on_signals

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from synergy.cli.boxes import bound_in_vain
 from synergy.cli.naming import interval_named, process_named, reading_of
 from synergy.cli.output import Output, ago, clock, command, instant, who
 from synergy.clock import SystemClock
@@ -27,6 +26,7 @@ from synergy.core.readiness import (
     judge,
 )
 from synergy.core.states import JobState, UnitState
+from synergy.presence import bound_in_vain
 from synergy.project import Project
 from synergy.reading import Reading
 from synergy.scheduler.loop import LEASE_NAME

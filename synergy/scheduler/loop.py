@@ -50,6 +50,7 @@ from synergy.errors import Unreachable
 from synergy.leases import LeaseWatch
 from synergy.logs import logger
 from synergy.ports import STANDBY, Bell, Clock, Listener, Publisher, Store
+from synergy.presence import Forgetting
 from synergy.reading import read_loaded
 from synergy.scheduler.sources import Sources
 
@@ -118,6 +119,7 @@ class Scheduler:
         #: The time that the engine was told last.
         self._seen: datetime | None = None
         self._watch = LeaseWatch(setting.clock, LEASE + RENEWAL)
+        self._forgetting = Forgetting(setting.clock)
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Work until told to stop; then hand over the lease."""
@@ -400,6 +402,7 @@ class Scheduler:
                 store.prune_jobs(name, kept[-1].interval.start)
         if self._stored_position > FEED_KEPT:
             store.prune_feed(self._stored_position - FEED_KEPT)
+        self._forgetting.look(store)
         store.checkpoint()
 
     def _save_ledgers(self) -> None:

@@ -24,6 +24,7 @@ from synergy.core.model import BoxRecord, ProgramRecord
 from synergy.errors import Conflict, SynergyError
 from synergy.owners import departed
 from synergy.ports import Bell, Clock, Store
+from synergy.presence import SILENT
 from synergy.programs import (
     KILL_PATIENCE,
     Identity,
@@ -45,8 +46,6 @@ from synergy.supervisor.plan import Course, Rules, Step
 SUPERVISOR: Final = "supervisor"
 #: Seconds between the records of a box at which nothing happens.
 HEARTBEAT: Final = 5.0
-#: Seconds after which a box that was not heard of is silent.
-SILENT: Final = 3 * HEARTBEAT
 #: First and longest wait before a store that did not answer is asked again (seconds).
 RETRY_FIRST, RETRY_LONGEST = 0.5, 10.0
 #: Seconds for which it counts that the store has answered.

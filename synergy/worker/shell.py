@@ -25,8 +25,10 @@ from synergy.core.recovery import LEASE, LEASE_MARGIN, RENEWAL
 from synergy.errors import Unreachable
 from synergy.garbage import seldom_collected
 from synergy.ports import Bell, Clock, Consumer, Listener, Store
+from synergy.presence import WorkerRecord
 from synergy.signals import drain, wakeup_by_signals
 from synergy.worker import messages as at
+from synergy.worker.attendance import attending
 from synergy.worker.calls import environment_of
 from synergy.worker.children import Child, Command, Garbled, SlotProcess
 from synergy.worker.messages import Deed, Event, Question
@@ -65,13 +67,15 @@ def run_worker(
     times: Times | None = None,
     ahead: bool = True,
     consumer: Consumer | None = None,
+    record: WorkerRecord | None = None,
 ) -> int:
     """Be a worker until SIGTERM, SIGINT or SIGHUP; the exit code of the program.
 
     `worker_id` must never have been used before: it is part of the token of every claim.
     `processes` limits it to these.  Units run in `project`; their attempts' logs stand below
     `log_dir`.  Without `ahead` no unit is claimed before it can be started.  `consumer` brings what
-    is published, and is closed when no more is taken.
+    is published, and is closed when no more is taken.  `record` is what others are told of it, as
+    long as it listens.
 
     A second signal ends the `grace` that the first one gives to running units.
     """
@@ -88,9 +92,16 @@ def run_worker(
     )
     programs.become_subreaper()
     shell = Shell(store, bell, clock, protocol, slots, project, log_dir, log, consumer)
-    with contextlib.closing(shell), _signals(shell.stop_soon) as wakeup, seldom_collected():
+    told = contextlib.nullcontext() if record is None else _told(store, clock, record, shell)
+    with contextlib.closing(shell), _signals(shell.stop_soon) as wakeup, seldom_collected(), told:
         shell.listen(wakeup)
         return shell.run()
+
+
+def _told(
+    store: Store, clock: Clock, record: WorkerRecord, shell: "Shell"
+) -> contextlib.AbstractContextManager[None]:
+    return attending(store, clock, record, lambda: shell.busy)
 
 
 @dataclass(slots=True)
@@ -182,6 +193,11 @@ class Shell:
     def stop_soon(self) -> None:
         """Begin to stop; again: at once.  For signal handlers."""
         self._events.append(at.Stop())
+
+    @property
+    def busy(self) -> int:
+        """How many slots are at work; any thread may ask."""
+        return sum(bool(slot.queue) for slot in self._slots)
 
     def listen(self, wakeup: socket.socket) -> None:
         """Wake up when this socket is readable."""

@@ -118,7 +118,13 @@ def test_status_says_who_leads_and_how_far_each_process_is(running: Any) -> None
     of = {entry["process"]: entry for entry in told["processes"]}
     assert of["hour"]["finished_until"] == "2024-05-13T07:00:00Z"
     assert (of["hour"]["failed"], of["day"]["failed"]) == (1, 0)
+    workers = told["workers"]
+    assert [(each["program"], each["slots"], each["silent"]) for each in workers] == [
+        ("worker", 2, False)
+    ]
+    assert workers[0]["processes"] is None
     text = running.ok("status")
+    assert f"worker on {workers[0]['box']} (0 of 2 at work)" in text
     assert f"process {running.pids()['scheduler']}" in text
     assert "finished until (UTC)" in text
     assert "jobs --state failed" in text

@@ -5,9 +5,11 @@ import logging
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from synergy.brokers import open_broker
 from synergy.clock import SystemClock
+from synergy.presence import WorkerRecord
 from synergy.stores import open_bell, open_store
 from synergy.worker.shell import Times, run_worker
 
@@ -33,7 +35,21 @@ def main() -> int:
             renewal=timedelta(seconds=lease / 3),
             margin=timedelta(seconds=lease / 15),
         ),
+        record=_record(settings) if settings.get("told") else None,
         consumer=None if broker is None else broker.consume(settings["processes"], 256),
+    )
+
+
+def _record(settings: dict[str, Any]) -> WorkerRecord:
+    listed = settings.get("processes")
+    return WorkerRecord(
+        owner=settings["worker_id"],
+        program="worker",
+        box="box",
+        slots=settings.get("slots", 1),
+        processes=None if listed is None else frozenset(listed),
+        busy=0,
+        seen_at=SystemClock().now(),
     )
 
 
