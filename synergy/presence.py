@@ -11,12 +11,13 @@ nothing but a warning that is not true.  What is removed by mistake is there aga
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from synergy.core.boxes import admits
 from synergy.core.model import BoxRecord, Json
 from synergy.ports import Clock, Store
+from synergy.records import from_micros, to_micros
 from synergy.words import clock
 
 #: Seconds between the records that a box or a worker leaves of itself.
@@ -28,8 +29,6 @@ FORGOTTEN: Final = timedelta(hours=1)
 
 #: Seconds between looks for those.
 _LOOK: Final = FORGOTTEN.total_seconds() / 6
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +62,7 @@ class WorkerRecord:
             "slots": self.slots,
             "processes": None if self.processes is None else [*sorted(self.processes)],
             "busy": self.busy,
-            "seen_at": (self.seen_at - _EPOCH) // _MICROSECOND,
+            "seen_at": to_micros(self.seen_at),
         }
 
 
@@ -81,7 +80,7 @@ def worker_of(owner: str, content: Mapping[str, Json]) -> WorkerRecord:
         slots=slots,
         processes=frozenset(map(str, listed)) if isinstance(listed, list) else None,
         busy=busy,
-        seen_at=_EPOCH + seen_at * _MICROSECOND,
+        seen_at=from_micros(seen_at),
     )
 
 
