@@ -110,6 +110,8 @@ class Engine:
         self._firing: dict[str, datetime] = {}
         self.operations = Operations(self)
         self._now: datetime | None = None
+        #: The job that was looked at last: where deciding fails, the one that it fails on.
+        self.deciding: Key | None = None
 
     def _line(self, process: Process) -> _Line:
         limit = min(process.parallel or DISPATCH_AHEAD, DISPATCH_AHEAD)
@@ -122,6 +124,7 @@ class Engine:
         Nothing is requested and no timer fires before the last of the events is known.
         """
         self._commands = []
+        self.deciding = None
         if now != self._now:
             if self._now is not None and now < self._now - SET_BACK:
                 self._clock_set_back(now)
@@ -282,7 +285,7 @@ class Engine:
 
     def _settled(self, job: Job, now: datetime) -> None:
         """Everything that follows from how a job now stands in the store."""
-        key = (job.process, job.interval.start)
+        key = self.deciding = (job.process, job.interval.start)
         units = self._units.get(key)
         at_work = _has_unit(job)
         self._out(job, at_work)
@@ -326,7 +329,7 @@ class Engine:
     def _unit_changed(self, unit: Unit, event: Event, now: datetime) -> None:
         if not self._known(unit.process):
             return
-        key = (unit.process, unit.interval.start)
+        key = self.deciding = (unit.process, unit.interval.start)
         if key in self._writing:
             self._later.setdefault(key, []).append(event)
             return
@@ -386,6 +389,7 @@ class Engine:
         """Whether a job can go a step further; None where it waits for its unit, for other jobs,
         which will wake it, or for a time, at which a timer will."""
         process, interval = line.process, job.interval
+        self.deciding = (process.name, interval.start)
         due = process.due(interval)
         final = due <= now
         if not final and (line.due is None or interval.start < line.due.start):

@@ -206,6 +206,12 @@ def released(job: Job, request: str, now: datetime) -> Job | None:
     return job.moved(job.state, now, job.reason, holds=holds)
 
 
+def parked(machine: str, job: Job, now: datetime, reason: str) -> Job:
+    """The job given up because nothing can be decided about it; a reprocess tries again."""
+    state = next_job_state(machine, job.state, JobInput.PARK)
+    return job.moved(state, now, reason, holds=(), consuming=None)
+
+
 def skipped(machine: str, job: Job, now: datetime, reason: str, request: str = "") -> Job:
     """The job given up."""
     remembered = (*job.requests, request)[-REQUESTS_REMEMBERED:] if request else job.requests

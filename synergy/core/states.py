@@ -75,6 +75,8 @@ class JobInput(StrEnum):
     KEEP_NOOP = "keep noop"
     #: A reprocess opens a new generation.
     REOPEN = "reopen"
+    #: Nothing can be decided about it: deciding fails each time (protocol D12).
+    PARK = "park"
 
 
 class UnitState(StrEnum):
@@ -142,8 +144,10 @@ _EVERY_JOB: Mapping[tuple[JobState, JobInput], JobState] = {
     (_J.EMBRYO, _I.KEEP_PROCESSED): _J.PROCESSED,
     (_J.EMBRYO, _I.KEEP_NOOP): _J.NOOP,
     (_J.EMBRYO, _I.REOPEN): _J.EMBRYO,
+    (_J.EMBRYO, _I.PARK): _J.FAILED,
     (_J.IN_PROGRESS, _I.SKIP): _J.SKIPPED,
     (_J.IN_PROGRESS, _I.REOPEN): _J.EMBRYO,
+    (_J.IN_PROGRESS, _I.PARK): _J.FAILED,
     (_J.PROCESSED, _I.REOPEN): _J.EMBRYO,
     (_J.NOOP, _I.REOPEN): _J.EMBRYO,
     (_J.SKIPPED, _I.REOPEN): _J.EMBRYO,
@@ -173,6 +177,7 @@ CONTINUOUS: Mapping[tuple[JobState, JobInput], JobState] = {
     (_J.FINAL_RUN, _I.UNIT_GIVEN_UP): _J.FAILED,
     (_J.FINAL_RUN, _I.SKIP): _J.SKIPPED,
     (_J.FINAL_RUN, _I.REOPEN): _J.EMBRYO,
+    (_J.FINAL_RUN, _I.PARK): _J.FAILED,
 }
 
 #: As continuous; the data boundaries are measured anew before each run.

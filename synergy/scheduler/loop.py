@@ -44,7 +44,19 @@ from synergy.core.events import (
     UnitRefused,
     UnitSaved,
 )
-from synergy.core.model import Applied, Job, Lease, LedgerRecord, Request, Unit
+from synergy.core.machines import parked
+from synergy.core.model import (
+    Applied,
+    Job,
+    JobWrite,
+    Lease,
+    LedgerRecord,
+    Request,
+    Unit,
+    embryo,
+)
+from synergy.core.operations import Key
+from synergy.core.recovery import REASON_LIMIT
 from synergy.core.states import UnitState
 from synergy.errors import Unreachable
 from synergy.leases import LeaseWatch
@@ -294,15 +306,57 @@ class Scheduler:
 
     def _follow_up(self, events: list[Event]) -> None:
         """Decide and write until nothing follows any more; then tell the others."""
-        with self.setting.store.together():
-            while events:
-                events = self._decide(events)
-        self._tell()
+        try:
+            with self.setting.store.together():
+                while events:
+                    events = self._decide(events)
+        except _Undecidable as failure:
+            self._park(failure)
+            self.load()
+        else:
+            self._tell()
 
     def _decide(self, events: Iterable[Event]) -> list[Event]:
         """Let the engine decide all of it, then execute in batches; the answers."""
         now = self._seen = self.setting.clock.now()
-        return self._execute(self.engine.handle(events, now))
+        try:
+            commands = self.engine.handle(events, now)
+        except Exception as error:
+            raise _Undecidable(self.engine.deciding) from error
+        return self._execute(commands)
+
+    def _park(self, failure: "_Undecidable") -> None:
+        """Give up the job on which deciding fails, so that it stands in nobody else's way (D12).
+
+        Where there is none, or it cannot be given up, the failure is one of the whole program.
+        """
+        error = failure.__cause__
+        assert error is not None
+        store, catalog = self.setting.store, self.setting.catalog
+        job = None if failure.key is None else self._stored(failure.key)
+        if job is None or job.state.terminal:
+            raise error
+        process = catalog.processes.get(job.process)
+        why = f"parked, as nothing can be decided about it: {type(error).__name__}: {error}"
+        machine = process.machine if process is not None else "freerun"
+        given_up = parked(machine, job, self.setting.clock.now(), why[:REASON_LIMIT])
+        (answer,) = store.save_jobs([JobWrite(given_up, job.version)])
+        if not isinstance(answer, Applied):
+            raise error
+        _log.error("%s %s", job.key, why, exc_info=error, extra={"action": "parked"})
+
+    def _stored(self, key: Key) -> Job | None:
+        """The job as it stands, or its embryo."""
+        name, start = key
+        active = self.engine.timetable.active.get(key)
+        process = self.setting.catalog.processes.get(name)
+        if process is not None:
+            derived = embryo(name, process.calendar.starting_at(start))
+        elif active is not None:
+            derived = embryo(name, active.interval)
+        else:
+            return None
+        return self.setting.store.read_jobs([derived.key]).get(derived.key, derived)
 
     # out
 
@@ -415,6 +469,14 @@ class Scheduler:
             ]
         )
         self._stored_position = self._position
+
+
+class _Undecidable(Exception):
+    """The engine failed while it decided, on the job of this process and start if on any."""
+
+    def __init__(self, key: Key | None) -> None:
+        super().__init__(key)
+        self.key = key
 
 
 def _say_moved(jobs: Iterable[Job]) -> None:
