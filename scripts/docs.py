@@ -156,7 +156,11 @@ OPTIONS: Mapping[str, str] = {
     "backoff": "seconds (or a timedelta) before the second attempt; doubled before each further "
     "one, at most an hour",
     "parallel": "units of it at once; without it no limit of its own",
-    "priority": "higher goes first",
+    "pool": "name of a pool of `Context(pools={…})`, whose places it shares with the other members",
+    "catch_up": "what becomes of the intervals that it missed while it was switched off, or that "
+    "were due before it was registered: `all` are worked, only the `latest` closed one, or `none`; "
+    "the others are recorded as skipped",
+    "priority": "higher goes first; among the members of a pool, and at the workers",
     "at": "trigger of a freerun, by the clock of its zone",
     "misfire": "firings that nobody served: `once` (the latest one), `skip`, `all`",
     "slots": "units at once",
@@ -170,6 +174,7 @@ _CHOICES = {
     "machine": building.MACHINES,
     "blocking": building.BLOCKINGS,
     "on_failure": building.ON_FAILURE,
+    "catch_up": building.CATCH_UPS,
     "misfire": building.MISFIRES,
     "on": building.ON,
 }

@@ -47,13 +47,16 @@ def read_loaded(store: Store, catalog: Catalog) -> tuple[Loaded, int]:
         name: tuple(job.interval.start for job in store.last_jobs(name, FIRINGS))
         for name in catalog.freeruns
     }
+    requests = tuple(store.open_requests())
     loaded = Loaded(
         ledgers=ledgers,
         entries=tuple(entries),
         jobs=tuple(jobs),
         units=tuple(units.values()),
-        requests=tuple(store.open_requests()),
+        requests=requests,
         fired=fired,
+        # Read last: what an open request has done already is there, and it is not done again.
+        switches=store.read_documents("switches"),
     )
     return loaded, after
 

@@ -37,6 +37,9 @@ from synergy.core.triggers import BadTrigger, Trigger, parse_trigger
 MACHINES = tuple(name for name in JOB_MACHINES if name != "freerun")
 BLOCKINGS = ("normal", "children", "dependencies")
 ON_FAILURE = ("hold", "skip")
+#: What becomes of the intervals that a process has missed: all are worked, the newest closed one
+#: alone, or none; the others are recorded as skipped.
+CATCH_UPS = ("all", "latest", "none")
 MISFIRES = ("once", "skip", "all")
 ON = ("all", "any")
 
@@ -88,6 +91,7 @@ class _Builder:
 
     def build(self) -> Catalog:
         self._sources()
+        pools = self._pools()
         for declared in self.context.declared:
             if isinstance(declared, TreeDeclaration):
                 self._tree(declared)
@@ -113,6 +117,7 @@ class _Builder:
             programs=self.programs,
             sources=dict(self.context.sources),
             schedulers=schedulers,
+            pools=pools,
         )
 
     def _problem(self, where: str, what: str) -> None:
@@ -147,6 +152,29 @@ class _Builder:
                     f'Context(sources=…) source "{name}"',
                     f'{entry!r} is not of the form "package.module:name"',
                 )
+
+    def _pools(self) -> dict[str, int]:
+        if self.context.no_pools is not None:
+            self._problem(
+                "Context(pools=…)",
+                f"{self.context.no_pools!r} is no mapping of names to numbers of units",
+            )
+        found = {}
+        for name, limit in self.context.pools.items():
+            where = f'Context(pools=…) pool "{name}"'
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                self._problem(where, "a name is made of letters, digits, '_', '.' and '-'")
+            found[str(name)] = self._whole(where, "limit", limit, 1)
+        return found
+
+    def _pool(self, where: str, pool: object) -> str | None:
+        if pool is None or (isinstance(pool, str) and pool in self.context.pools):
+            return pool
+        known = _list(self.context.pools)
+        self._problem(
+            where, f"pool {pool!r} is none that Context(pools=…) names; known are {known}"
+        )
+        return None
 
     def _tree(self, declared: TreeDeclaration) -> None:
         where = self._name("tree", declared)
@@ -213,6 +241,7 @@ class _Builder:
         self._one_of(where, "machine", declared.machine, MACHINES)
         self._one_of(where, "blocking", declared.blocking, BLOCKINGS)
         self._one_of(where, "on_failure", declared.on_failure, ON_FAILURE)
+        self._one_of(where, "catch_up", declared.catch_up, CATCH_UPS)
         if declared.machine == "recomputing" and str(declared.source) not in self.context.sources:
             self._problem(
                 where,
@@ -222,6 +251,7 @@ class _Builder:
         parallel = None
         if declared.parallel is not None:
             parallel = self._whole(where, "parallel", declared.parallel, 1)
+        pool = self._pool(where, declared.pool)
         every = self._trigger(where, "every", declared.every, zone)
         own_lag = self._duration(where, "lag", declared.lag)
         task = self._task(where, declared)
@@ -243,6 +273,8 @@ class _Builder:
             every=every,
             lag=lag if own_lag is None else own_lag,
             parallel=parallel,
+            pool=pool,
+            catch_up=declared.catch_up,
             boxes=self._boxes(where, "boxes", declared.boxes),
         )
         self.processes[process.name] = process
@@ -272,6 +304,7 @@ class _Builder:
         trigger = self._trigger(where, "at", declared.at, zone)
         task = self._task(where, declared)
         start = self._instant(where, "start", declared.start, zone)
+        pool = self._pool(where, declared.pool)
         boxes = self._boxes(where, "boxes", declared.boxes)
         if trigger is not None:
             self.freeruns[str(declared.name)] = Freerun(
@@ -280,6 +313,7 @@ class _Builder:
                 trigger=trigger,
                 misfire=declared.misfire,
                 start=self.now if start is None else start,
+                pool=pool,
                 boxes=boxes,
             )
 

@@ -48,6 +48,10 @@ class Process:
     lag: timedelta
     #: At most so many units of it at once; None for no limit of its own.
     parallel: int | None
+    #: With which others it shares a number of places; None: with none.
+    pool: str | None = None
+    #: What becomes of intervals that it has missed: see `switches.CATCH_UPS`.
+    catch_up: str = "all"
     #: Patterns of the boxes that may work it; none: every box.
     boxes: tuple[str, ...] = ()
 
@@ -88,6 +92,7 @@ class Freerun:
     #: Only firings after this instant count.
     start: datetime
     #: As of a process.
+    pool: str | None = None
     boxes: tuple[str, ...] = ()
 
 
@@ -132,6 +137,8 @@ class Catalog:
     sources: Mapping[str, str]
     #: Patterns of the boxes whose supervisor keeps a scheduler; none: every box.
     schedulers: tuple[str, ...] = ()
+    #: How many units of all members of a pool may be out at once.
+    pools: Mapping[str, int] = field(default_factory=dict)
     _parents: Mapping[str, str] = field(init=False)
     _children: Mapping[str, str] = field(init=False)
     _dependents: Mapping[str, tuple[tuple[str, Dependency], ...]] = field(init=False)
@@ -165,6 +172,21 @@ class Catalog:
         """Patterns of the boxes that may work a process or freerun; none: every box."""
         found = self.processes.get(process) or self.freeruns.get(process)
         return found.boxes if found is not None else ()
+
+    def pool_of(self, name: str) -> str | None:
+        """The pool of a process or freerun; None where it shares none."""
+        found = self.processes.get(name) or self.freeruns.get(name)
+        return found.pool if found is not None else None
+
+    @cached_property
+    def members(self) -> Mapping[str, tuple[str, ...]]:
+        """The processes and freeruns of each pool."""
+        found: dict[str, list[str]] = {pool: [] for pool in self.pools}
+        for name in (*self.processes, *self.freeruns):
+            pool = self.pool_of(name)
+            if pool is not None:
+                found[pool].append(name)
+        return {pool: tuple(names) for pool, names in found.items()}
 
     def workable(self, program: Program, box: str) -> frozenset[str] | None:
         """What the program may take on that box; None: whatever there is."""

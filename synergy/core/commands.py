@@ -1,7 +1,10 @@
 """What the engine asks for.  Commands are intents: each is answered by an event (DESIGN §3.11)."""
 
+from collections.abc import Mapping
+from typing import Literal
+
 from synergy.core.intervals import Interval
-from synergy.core.model import JobWrite, Request, UnitWrite
+from synergy.core.model import JobWrite, Json, Request, UnitWrite
 from synergy.core.values import dataclass
 
 
@@ -43,4 +46,21 @@ class MeasureSource:
     source: str
 
 
-Command = SaveJob | SaveUnit | ReadJobs | AnswerRequest | MeasureSource
+#: Kinds of documents that the engine writes.
+DocumentKind = Literal["switches"]
+
+
+@dataclass(frozen=True, slots=True)
+class SaveDocument:
+    """Put it in the place of that version (0: none is stored).
+
+    Answered by `DocumentSaved` or `DocumentRefused`.
+    """
+
+    kind: DocumentKind
+    key: str
+    content: Mapping[str, Json]
+    expected: int
+
+
+Command = SaveJob | SaveUnit | ReadJobs | AnswerRequest | MeasureSource | SaveDocument

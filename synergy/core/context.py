@@ -68,7 +68,9 @@ class ProcessDeclaration:
     max_attempts: int = 3
     backoff: Duration = 10
     parallel: int | None = None
+    pool: str | None = None
     priority: int = 0
+    catch_up: str = "all"
     boxes: str | Sequence[str] = ()
     #: Options that were given and do not exist.
     unknown: Sequence[str] = ()
@@ -106,6 +108,7 @@ class FreerunDeclaration:
     time_limit: Duration | None = None
     max_attempts: int = 1
     backoff: Duration = 10
+    pool: str | None = None
     priority: int = 0
     boxes: str | Sequence[str] = ()
     #: Options that were given and do not exist.
@@ -133,7 +136,9 @@ class Context:
 
     `sources` names what the recomputing processes read: ``name -> "package.module:function"``; the
     function takes an interval and returns its first and last key, or None while it has none.
-    `schedulers` names the boxes whose supervisor keeps a scheduler; without it all do.
+    `schedulers` names the boxes whose supervisor keeps a scheduler; without it all do.  `pools`
+    names what several processes share, and how many units of them all may be out at once:
+    ``{"db": 2}``.
     """
 
     def __init__(
@@ -141,13 +146,19 @@ class Context:
         *declared: Declaration,
         sources: Mapping[str, str] | None = None,
         schedulers: str | Sequence[str] = (),
+        pools: Mapping[str, int] | None = None,
     ) -> None:
         self.declared = declared
         self.schedulers = schedulers
-        given: object = {} if sources is None else sources
-        self.sources: dict[str, str] = dict(given) if isinstance(given, Mapping) else {}
-        #: What was given for the sources and is no mapping.
-        self.no_sources = None if isinstance(given, Mapping) else given
+        self.sources, self.no_sources = _mapping(sources)
+        self.pools, self.no_pools = _mapping(pools)
+
+
+def _mapping(given: object) -> tuple[dict[str, Any], object]:
+    """What was given as a mapping, and what was given and is none."""
+    if given is None:
+        return {}, None
+    return (dict(given), None) if isinstance(given, Mapping) else ({}, given)
 
 
 def _place() -> str:
@@ -179,8 +190,10 @@ def _sister(granularity: str) -> Callable[..., ProcessDeclaration]:
     `after`: process names, or `previous`, `last`, `offset`.  `on_failure`: hold or skip.
     `grouping`: so many {granularity} intervals in one.  `lag` seconds after the interval's end it
     is due (the tree's by default).  `time_limit` and `backoff` in seconds; `max_attempts` before
-    it is given up; `parallel` units of it at once; `priority` high goes first.  `boxes`: only
-    workers on these take it, by name or pattern (``"db-*"``).
+    it is given up; `parallel` units of it at once, `pool` those that it shares with others;
+    `priority` high goes first.  `catch_up`: all, latest or none of the intervals that it missed
+    while it was switched off, or before it was registered, are worked.  `boxes`: only workers on
+    these take it, by name or pattern (``"db-*"``).
     """
     return declare
 
@@ -296,6 +309,7 @@ def to_document(context: Context) -> dict[str, Any]:
         "programs": [_plain(d) for d in context.declared if isinstance(d, ProgramDeclaration)],
         "sources": dict(context.sources),
         "schedulers": _plain(context.schedulers),
+        "pools": dict(context.pools),
     }
 
 
@@ -320,6 +334,7 @@ def from_document(document: Mapping[str, Any]) -> Context:
         *(ProgramDeclaration(**entry) for entry in document["programs"]),
         sources=document["sources"],
         schedulers=document.get("schedulers", ()),
+        pools=document.get("pools", {}),
     )
 
 

@@ -14,10 +14,10 @@ import heapq
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from itertools import count
+from itertools import count, islice
 from typing import assert_never
 
-from synergy.core import freeruns, machines, plans, recovery
+from synergy.core import admission, catch_up, freeruns, machines, plans, recovery
 from synergy.core.catalog import Catalog, Process
 from synergy.core.commands import (
     Command,
@@ -26,6 +26,9 @@ from synergy.core.commands import (
     SaveUnit,
 )
 from synergy.core.events import (
+    DocumentRefused,
+    DocumentSaved,
+    DocumentsRead,
     Event,
     JobRefused,
     JobSaved,
@@ -44,17 +47,19 @@ from synergy.core.model import Job, JobWrite, Json, Request, Unit, UnitWrite, em
 from synergy.core.operations import Key, Operations, answered, in_words
 from synergy.core.readiness import Hopeless, NotBegun, Pausing, Ready, Waiting, judge
 from synergy.core.states import AT_WORK, TERMINAL, UNIT_TERMINAL, JobState, UnitState
+from synergy.core.switchboard import Switchboard
+from synergy.core.switches import NOT_CAUGHT_UP, Switch
 from synergy.core.timetable import Timetable
 
-#: Units of one process that are requested or at work at once, where it sets no limit itself.
-#: Enough for every worker to be busy, few enough for the queue to stay small in a long catch-up.
-DISPATCH_AHEAD = 256
 #: Intervals of one process that stand ready before the calendar is followed beyond its limit.
 READY_AHEAD = 1024
 #: A source that could not be measured is measured again after this.
 MEASURE_AGAIN = timedelta(seconds=10)
 #: A firing served later than this was missed (matters for the misfire policy ``skip``).
 PUNCTUAL = timedelta(seconds=60)
+#: Missed intervals that are recorded in one turn of the loop: so few that it renews its lease and
+#: hears of everything else in between.
+RECORDED_AT_ONCE = 500
 #: A clock set back by more than this makes what waits for its time be looked at anew.
 SET_BACK = timedelta(seconds=60)
 
@@ -66,8 +71,6 @@ class _Line:
     process: Process
     #: Where the span of its tree ends; None where it does not.
     end: datetime | None
-    #: Units of it that may be out at once.
-    limit: int
     #: The next interval of its calendar; None where the span of its tree has ended.
     due: Interval | None
     #: Whether intervals may have fallen due that were not considered yet.
@@ -79,6 +82,11 @@ class _Line:
     out: set[datetime] = field(default_factory=set)
     #: Starts of those whose source is being measured, and whether they had closed by then.
     measuring: dict[datetime, bool] = field(default_factory=dict)
+
+    @property
+    def taken(self) -> int:
+        """How many units of it are out, those whose source is being measured included."""
+        return len(self.out) + len(self.measuring)
 
     def within(self, interval: Interval) -> Interval | None:
         """The interval, where it does not lie beyond the span of its tree."""
@@ -97,6 +105,8 @@ class Engine:
         self._lines = {name: self._line(process) for name, process in catalog.processes.items()}
         #: The lines of which something may be considered or requested now.
         self._stirred: set[str] = set()
+        #: The pools of which a member wants a place, or has left one.
+        self._stirred_pools: set[str] = set()
         #: Jobs that have ended, whose consumers were not woken yet.
         self._ended: list[plans.Place] = []
         #: Units that have not ended, by their job and key.
@@ -109,14 +119,16 @@ class Engine:
         self._fired: dict[str, datetime] = {}
         self._firing: dict[str, datetime] = {}
         self.operations = Operations(self)
+        self.switchboard = Switchboard(self)
+        #: Before where all is recorded, of processes whose missed intervals are.
+        self._recorded: dict[str, datetime] = {}
         self._now: datetime | None = None
         #: The job that was looked at last: where deciding fails, the one that it fails on.
         self.deciding: Key | None = None
 
     def _line(self, process: Process) -> _Line:
-        limit = min(process.parallel or DISPATCH_AHEAD, DISPATCH_AHEAD)
         start, end = self.catalog.spans[process.name]
-        return _Line(process, end, limit, process.calendar.starting_at(start))
+        return _Line(process, end, process.calendar.starting_at(start))
 
     def handle(self, events: Iterable[Event], now: datetime) -> list[Command]:
         """Take in all that happened; returns what to do now, in this order.
@@ -135,12 +147,14 @@ class Engine:
             self._wake_consumers(now)
         if self._timers and self._timers[0][0] <= now:
             self._fire_timers(now)
-        if self._stirred:
+        if self._stirred or self._stirred_pools:
             self._move_on(now)
         return self._commands
 
     def wake_at(self) -> datetime | None:
-        """When the engine wants to be told `TimePassed`, if nothing happens before."""
+        """When the engine wants to be told `TimePassed`, whatever happens before."""
+        if self.switchboard.recordings:
+            return self._now
         return self._timers[0][0] if self._timers else None
 
     @property
@@ -166,7 +180,7 @@ class Engine:
             case Loaded():
                 self._load(event, now)
             case TimePassed():
-                pass
+                self._record(now)
             case JobsChanged(jobs):
                 self._jobs_changed(jobs, now)
             case RequestFiled(request):
@@ -182,11 +196,18 @@ class Engine:
                 self.operations.begin(event, now)
             case SourceMeasured():
                 self._source_measured(event, now)
+            case DocumentSaved():
+                self.switchboard.saved(event, now)
+            case DocumentRefused():
+                self.switchboard.refused(event, now)
+            case DocumentsRead():
+                self.switchboard.read(event.documents, now)
             case _:
                 assert_never(event)
 
     def _load(self, loaded: Loaded, now: datetime) -> None:
         self.timetable.load(loaded.ledgers, loaded.entries, loaded.jobs)
+        self.switchboard.load(loaded.switches)
         for unit in loaded.units:
             if not unit.state.terminal and self._known(unit.process):
                 self._put_unit((unit.process, unit.interval.start), unit)
@@ -194,6 +215,9 @@ class Engine:
             line.behind = True
             self._stirred.add(name)
             process = line.process
+            if process.catch_up != "all" and self.switch(name) is None:
+                new = not self.timetable.touched(name)
+                self.switchboard.meet(name, process.catch_up, new=new, now=now)
             if process.open_ended:
                 self._open(name, max(now - process.lag, self.catalog.spans[name][0]), now)
         for name in self.catalog.freeruns:
@@ -302,6 +326,7 @@ class Engine:
             self._ended.append((job.process, job.interval))
             if self._firing.get(job.process) == job.interval.start:
                 del self._firing[job.process]
+                self._stir_pool(job.process)
                 self._fire(job.process, now)
         elif at_work and not job.runs:
             pass  # its deciding unit is out
@@ -350,6 +375,9 @@ class Engine:
             self._put_unit(key, unit)
         if not current:
             self._cancel(unit, "its job has moved on", now)
+            return
+        assert job is not None
+        if self._withdrawn(job, unit, now):
             return
         self._watch(unit, now)
         if unit.provisional and unit.lease_until is None:
@@ -418,8 +446,15 @@ class Engine:
             if line.process.open_ended:
                 self._close(line, now)
         for line in lines:
-            self._dispatch(line, now)
+            if line.process.pool is None:
+                self._dispatch(line, now)
+            else:
+                self._stirred_pools.add(line.process.pool)
+        for pool in self.catalog.pools if self._stirred_pools else ():
+            if pool in self._stirred_pools:
+                self._share_out(pool, now)
         self._stirred.clear()
+        self._stirred_pools.clear()
 
     def _close(self, line: _Line, now: datetime) -> None:
         """Consider what has fallen due even where the limit leaves no room: a provisional unit
@@ -429,14 +464,72 @@ class Engine:
             line.due = line.within(line.process.calendar.next(interval))
 
     def _dispatch(self, line: _Line, now: datetime) -> None:
-        """Request units, oldest interval first, as far as the limit allows."""
-        while len(line.out) + len(line.measuring) < line.limit:
-            interval = self._oldest(line, now)
-            if interval is None:
-                break
-            key = (line.process.name, interval.start)
-            if key not in self.operations.frozen and key not in self._writing:
-                self._begin(line, interval, now)
+        """Request units, oldest interval first, as long as nothing is in the way."""
+        while self._admitted(line.process.name) and self._request_oldest(line, now):
+            pass
+
+    def _admitted(self, name: str) -> bool:
+        """Whether a unit of a process or freerun may go out now."""
+        return next(admission.obstacles(self, name), None) is None
+
+    def _request_oldest(self, line: _Line, now: datetime) -> bool:
+        """Request a unit for the oldest interval; False where there is none."""
+        interval = self._oldest(line, now)
+        if interval is None:
+            return False
+        key = (line.process.name, interval.start)
+        if key not in self.operations.frozen and key not in self._writing:
+            self._begin(line, interval, now)
+        return True
+
+    def _share_out(self, pool: str, now: datetime) -> None:
+        """Give the free places of a pool to what is ready of its members: to the highest priority
+        first, then to the oldest interval."""
+        free = admission.free_places(self, pool)
+        if free <= 0:
+            return
+        members = self.catalog.members[pool]
+        turns = [
+            (*turn, place)
+            for place, name in enumerate(members)
+            if (turn := self._turn(name, now)) is not None
+        ]
+        heapq.heapify(turns)
+        while turns and free > 0:
+            name = members[turns[0][2]]
+            before = self.out(name)
+            if name in self._lines:
+                self._request_oldest(self._lines[name], now)
+            else:
+                self._serve(name, now)
+            free -= self.out(name) - before
+            following = self._turn(name, now)
+            if following is None:
+                heapq.heappop(turns)
+            else:
+                heapq.heapreplace(turns, (*following, turns[0][2]))
+
+    def _turn(self, name: str, now: datetime) -> tuple[int, datetime] | None:
+        """When the oldest that is ready of a pool's member has its turn among the others', the
+        lowest first; None where nothing is ready or may go out."""
+        if not self._admitted(name):
+            return None
+        line = self._lines.get(name)
+        if line is not None:
+            oldest = self._first(line, now)
+            return None if oldest is None else (-line.process.task.priority, oldest)
+        if name in self._firing:
+            return None
+        firing = self._due_firing(name, now)
+        return (
+            None if firing is None else (-self.catalog.freeruns[name].task.priority, firing.instant)
+        )
+
+    def _first(self, line: _Line, now: datetime) -> datetime | None:
+        """Where the oldest interval begins that was woken or has fallen due."""
+        due = self._due(line, now)
+        starts = [line.ready[0][0]] if line.ready else []
+        return min(starts if due is None else [*starts, due.start], default=None)
 
     def _oldest(self, line: _Line, now: datetime) -> Interval | None:
         """Take the oldest interval that was woken or has fallen due."""
@@ -518,6 +611,101 @@ class Engine:
     def is_written(self, key: Key) -> bool:
         """See `Desk`."""
         return key in self._writing
+
+    # what is under way, for `admission`
+
+    def switch(self, name: str) -> Switch | None:
+        """See `admission.View`."""
+        return self.switchboard.switches.get(name)
+
+    def out(self, name: str) -> int:
+        """See `admission.View`."""
+        line = self._lines.get(name)
+        return line.taken if line is not None else int(name in self._firing)
+
+    def _stir_pool(self, name: str) -> None:
+        pool = self.catalog.pool_of(name)
+        if pool is not None:
+            self._stirred_pools.add(pool)
+
+    # switches
+
+    def switch_over(self, request: Request, now: datetime) -> str:
+        """See `operations.Desk`."""
+        return self.switchboard.file(request, now)
+
+    def switched(self, name: str, now: datetime) -> None:
+        """See `switchboard.Desk`."""
+        if not self._known(name):
+            return
+        if not self.switchboard.on(name):
+            self._withdraw(name, now)
+        elif name in self._lines:
+            self._lines[name].behind = True
+            self._stirred.add(name)
+        else:
+            self._fire(name, now)
+
+    def _withdraw(self, name: str, now: datetime) -> None:
+        """Take back the units that nobody has started of what was switched off."""
+        mine = [(key, units) for key, units in self._units.items() if key[0] == name]
+        for key, units in mine:
+            job = self.timetable.active.get(key)
+            unit = units.get(job.unit or "") if job is not None else None
+            if job is not None and unit is not None and key not in self._writing:
+                self._withdrawn(job, unit, now)
+
+    def _withdrawn(self, job: Job, unit: Unit, now: datetime) -> bool:
+        """Whether a job's unit is taken back: nobody has started it, and its process is off.
+
+        Its job opens anew, so that the unit is superseded like any other (protocol D7).
+        """
+        switch = self.switch(job.process)
+        if switch is None or switch.on or unit.state is not UnitState.REQUESTED:
+            return False
+        if unit.provisional:
+            self._cancel(unit, _OFF, now)
+        elif job.process in self.catalog.freeruns:
+            self.save(machines.skipped("freerun", job, now, _OFF), job)
+        else:
+            machine = self.catalog.processes[job.process].machine
+            self.save(machines.withdrawn(machine, job, switch.requests[-1], now, _OFF), job)
+        return True
+
+    def _record(self, now: datetime) -> None:
+        """Record some of what was missed as skipped: a batch at a time, the loop turns between."""
+        left = RECORDED_AT_ONCE
+        for name in self.switchboard.recordings:
+            left -= self._record_some(name, left, now)
+            if left <= 0:
+                break
+
+    def _record_some(self, name: str, most: int, now: datetime) -> int:
+        """Record so many at most of a process; how many.  When it finds none, it is done."""
+        process, switch = self.catalog.processes.get(name), self.switchboard.switches[name]
+        recording = switch.recording
+        if process is None or recording is None:
+            return 0
+        spared = None
+        if recording.policy == "latest":
+            spared = catch_up.newest(process, recording.until)
+        reason = f"{NOT_CAUGHT_UP}: {recording.reason}"
+        found = catch_up.missed(self.timetable, process, recording.until, self._recorded.get(name))
+        number = 0
+        for interval in islice(found, most):
+            key = (name, interval.start)
+            self._recorded[name] = interval.start
+            if key in self._writing or key in self.operations.frozen:
+                return max(number, 1)  # look at it again when that is over
+            if interval != spared:
+                job = self.timetable.job(name, interval)
+                assert job is not None
+                self.save(machines.skipped(process.machine, job, now, reason), job)
+            number += 1
+        if number < most:
+            self._recorded.pop(name, None)
+            self.switchboard.recorded(name)
+        return number
 
     def _known(self, name: str) -> bool:
         return name in self.catalog.processes or name in self.catalog.freeruns
@@ -751,18 +939,29 @@ class Engine:
     # freeruns
 
     def _fire(self, name: str, now: datetime) -> None:
-        """Serve what is due of a freerun; one firing at a time."""
+        """Serve what is due of a freerun, as soon as it may be; one firing at a time."""
+        if not self.switchboard.on(name):
+            return
         freerun = self.catalog.freeruns[name]
-        last = max(self._fired[name], freerun.start)
-        firing = freeruns.due_firing(freerun, last, now)
-        if firing is None:
-            following = freerun.trigger.next_after(last)
+        if self._due_firing(name, now) is None:
+            following = freerun.trigger.next_after(max(self._fired[name], freerun.start))
             if following is not None:
                 self._timer(following, "fire", name)
-            return
+        elif name not in self._firing and freerun.pool is not None:
+            self._stirred_pools.add(freerun.pool)  # it has its turn among the others
+        elif name not in self._firing or freerun.misfire != "all":
+            self._serve(name, now)
+
+    def _due_firing(self, name: str, now: datetime) -> freeruns.Firing | None:
+        freerun = self.catalog.freeruns[name]
+        return freeruns.due_firing(freerun, max(self._fired[name], freerun.start), now)
+
+    def _serve(self, name: str, now: datetime) -> None:
+        """Start a run for the firing that is due, or record why there is none."""
+        freerun = self.catalog.freeruns[name]
+        firing = self._due_firing(name, now)
+        assert firing is not None
         busy = self._firing.get(name)
-        if busy is not None and freerun.misfire == "all":
-            return
         self._fired[name] = firing.instant
         job = embryo(name, freeruns.firing_interval(firing.instant))
         if busy is not None:
@@ -795,9 +994,13 @@ class Engine:
         return self._trigger_process(request, targets, now)
 
     def _trigger_freerun(self, request: Request, now: datetime) -> str:
-        busy = self._firing.get(request.process)
-        job = embryo(request.process, freeruns.firing_interval(request.filed_at))
+        name = request.process
+        busy = self._firing.get(name)
+        job = embryo(name, freeruns.firing_interval(request.filed_at))
         if busy is None:
+            obstacle = next(admission.obstacles(self, name), None)
+            if obstacle is not None:
+                return str(obstacle)
             self._start_firing(job, in_words(request), now)
         elif busy != request.filed_at:
             return f"the run of {_iso(busy)} is still at work"
@@ -809,6 +1012,9 @@ class Engine:
         self, request: Request, targets: Iterable[plans.Place], now: datetime
     ) -> str:
         """Run now what only waits for its time: a back-off, or the next provisional run."""
+        closed = admission.closed_by(request.process, self.switch(request.process))
+        if closed is not None:
+            return str(closed)
         touched: list[Json] = []
         left: list[Json] = []
         for name, interval in targets:
@@ -831,7 +1037,11 @@ class Engine:
             else:
                 final = self.catalog.processes[name].due(interval) <= now
                 verdict = judge(self.timetable, job, now, final=final, limit=5)
-                reasons = verdict.for_ if isinstance(verdict, Waiting) else ("a free place",)
+                reasons: Iterable[object]
+                if isinstance(verdict, Waiting):
+                    reasons = verdict.for_
+                else:
+                    reasons = [*admission.obstacles(self, name)] or ("a free place",)
                 left.append(f"{what} waits: " + "; ".join(map(str, reasons)))
         if not touched:
             return "; ".join(map(str, left))
@@ -840,6 +1050,10 @@ class Engine:
             answer["left"] = left
         self.ask(answered(request, "done", answer, now))
         return ""
+
+
+#: Why units of what was switched off are taken back.
+_OFF = "its process was switched off"
 
 
 def _has_unit(job: Job) -> bool:

@@ -1,8 +1,10 @@
 """What the engine is told."""
 
 from collections.abc import Mapping
+from dataclasses import field
 from datetime import datetime
 
+from synergy.core.commands import DocumentKind
 from synergy.core.intervals import Interval
 from synergy.core.model import (
     FeedEntry,
@@ -30,6 +32,8 @@ class Loaded:
     requests: tuple[Request, ...]
     #: The latest firings of each freerun, in any order.
     fired: Mapping[str, tuple[datetime, ...]]
+    #: Documents of the kind "switches": version and content by key.
+    switches: Mapping[str, tuple[int, Mapping[str, Json]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,32 @@ class JobsRead:
     jobs: Mapping[str, Job]
 
 
+@dataclass(frozen=True, slots=True)
+class DocumentSaved:
+    """The store took the write; the document has this version now."""
+
+    kind: DocumentKind
+    key: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRefused:
+    """The store did not take it; `current` stands there: version and content (None: nothing)."""
+
+    kind: DocumentKind
+    key: str
+    current: tuple[int, Mapping[str, Json]] | None
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentsRead:
+    """All documents of a kind as they stand: another scheduler may have written some."""
+
+    kind: DocumentKind
+    documents: Mapping[str, tuple[int, Mapping[str, Json]]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceMeasured:
     """The answer to `MeasureSource`: first and last key, or why it could not be measured."""
@@ -119,4 +149,7 @@ Event = (
     | UnitRefused
     | JobsRead
     | SourceMeasured
+    | DocumentSaved
+    | DocumentRefused
+    | DocumentsRead
 )

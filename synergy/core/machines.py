@@ -198,6 +198,23 @@ def marked(
     )
 
 
+def withdrawn(machine: str, job: Job, request: str, now: datetime, reason: str) -> Job:
+    """The job without the unit that nobody has started, as a request wants it: a new generation of
+    it waits for its next turn."""
+    return job.moved(
+        next_job_state(machine, job.state, JobInput.REOPEN),
+        now,
+        reason,
+        generation=job.generation + 1,
+        requests=(*job.requests, request)[-REQUESTS_REMEMBERED:],
+        unit=None,
+        attempts=0,
+        runs=0,
+        next_run=None,
+        consuming=None,
+    )
+
+
 def released(job: Job, request: str, now: datetime) -> Job | None:
     """The job without the hold of a request; None where it has none."""
     if request not in job.holds:

@@ -44,6 +44,9 @@ class Desk(Protocol):
     def trigger(self, request: Request, targets: Iterable[plans.Place], now: datetime) -> str:
         """Run at once what waits for its time, and answer; the reason where nothing does."""
 
+    def switch_over(self, request: Request, now: datetime) -> str:
+        """Switch off or on, and answer; the reason where that cannot be."""
+
 
 @dataclass(slots=True)
 class _Operation:
@@ -131,9 +134,11 @@ class Operations:
 
     def _begin_operation(self, request: Request, now: datetime) -> str:
         """Start executing a request; the reason where it cannot be."""
+        if request.action == "switch":
+            return self._desk.switch_over(request, now)
         if request.process in self._desk.catalog.freeruns:
             if request.action != "trigger":
-                return f"{request.process} is a freerun: it can be triggered, nothing else"
+                return f"{request.process} is a freerun: it can be triggered, switched off and on"
             return self._desk.trigger(request, (), now)
         process = self._desk.catalog.processes.get(request.process)
         if process is None:
@@ -169,7 +174,8 @@ class Operations:
             case "trigger":
                 return self._desk.trigger(request, targets, now)
             case _:
-                return f"action {request.action!r} is none of reprocess, skip, mark, trigger"
+                known = "reprocess, skip, mark, switch, trigger"
+                return f"action {request.action!r} is none of {known}"
         self._present = _Operation(
             request, order, frozenset((name, interval.start) for name, interval in targets), phases
         )

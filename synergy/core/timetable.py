@@ -189,6 +189,11 @@ class Timetable:
             return None
         return embryo(process, interval)
 
+    def touched(self, process: str) -> bool:
+        """Whether anything of a process was ever written."""
+        known = self.ledgers[process].size or any(name == process for name, _ in self.active)
+        return bool(known)
+
     def agrees(self, job: Job) -> bool:
         """Whether the ledger has a stored job as it stands."""
         standing = self.ledgers[job.process].at(job.interval.start)

@@ -28,11 +28,15 @@ from synergy.core.commands import (
     Command,
     MeasureSource,
     ReadJobs,
+    SaveDocument,
     SaveJob,
     SaveUnit,
 )
 from synergy.core.engine import Engine
 from synergy.core.events import (
+    DocumentRefused,
+    DocumentSaved,
+    DocumentsRead,
     Event,
     JobRefused,
     JobSaved,
@@ -171,8 +175,8 @@ class Scheduler:
         events = self._events() + self._filed()
         wake = self.engine.wake_at()
         set_back = self._seen is not None and now < self._seen
-        if not events and (set_back or (wake is not None and wake <= now)):
-            events = [TimePassed()]
+        if (set_back and not events) or (wake is not None and wake <= now):
+            events.append(TimePassed())
         worked = bool(events)
         while events:
             self._follow_up(events)
@@ -401,9 +405,18 @@ class Scheduler:
                     self._to_ring.add("operator")
                 case MeasureSource():
                     self.setting.sources.ask(command)
+                case SaveDocument():
+                    events.append(self._save_document(command))
                 case _:
                     pass
         return events
+
+    def _save_document(self, command: SaveDocument) -> Event:
+        kind, key = command.kind, command.key
+        store = self.setting.store
+        if store.save_document(kind, key, command.content, command.expected):
+            return DocumentSaved(kind, key, command.expected + 1)
+        return DocumentRefused(kind, key, store.read_documents(kind).get(key))
 
     def _tell(self) -> None:
         """What was written for certain."""
@@ -447,6 +460,10 @@ class Scheduler:
         if now < self._tidy_at:
             return
         self._tidy_at = now + HOUSEKEEPING
+        # The feed does not tell of documents that another scheduler has written.
+        documents = self.setting.store.read_documents("switches")
+        if not self.engine.switchboard.knows(documents):
+            self._follow_up([DocumentsRead("switches", documents)])
         if self._position >= self._stored_position + LEDGERS_AFTER:
             self._save_ledgers()
         store = self.setting.store

@@ -14,7 +14,7 @@ from synergy.core import recovery
 from synergy.core.building import build
 from synergy.core.context import Context
 from synergy.core.intervals import Interval
-from synergy.core.model import Applied, Claim, Job, Request, Unit, UnitWrite, embryo
+from synergy.core.model import Applied, Claim, Job, Json, Request, Unit, UnitWrite, embryo
 from synergy.core.states import JobState, UnitInput, UnitState, next_unit_state
 from synergy.core.timetable import Timetable
 from synergy.ports import Bell, Publisher, Store
@@ -154,7 +154,9 @@ class Stage:
             done += len(units)
         return done
 
-    def request(self, action: str, process: str, *labels: str, reason: str = "") -> Request:
+    def request(
+        self, action: str, process: str, *labels: str, reason: str = "", **options: Json
+    ) -> Request:
         """File a request, let it be executed; the request as answered."""
         self._requests += 1
         starts: tuple[datetime, ...] = ()
@@ -167,6 +169,7 @@ class Stage:
             starts=starts,
             filed_at=self.clock.now(),
             reason=reason,
+            options=options,
         )
         self.store.file_request(request)
         self.settle()

@@ -44,10 +44,12 @@ DECLARE = {
 }
 
 
-def problems(*declared: Any, sources: dict[str, str] | None = None) -> tuple[str, ...]:
+def problems(
+    *declared: Any, sources: dict[str, str] | None = None, pools: dict[str, int] | None = None
+) -> tuple[str, ...]:
     """All that is wrong; empty for a context that can be used."""
     try:
-        build(Context(*declared, sources=sources), NOW)
+        build(Context(*declared, sources=sources, pools=pools), NOW)
     except CatalogError as error:
         return error.problems
     return ()
@@ -320,6 +322,19 @@ PROBLEMS: list[tuple[str, list[Any], str, str]] = [
     ("bad misfire", [entry(misfire="never")], 'freerun "f"', "misfire 'never' is none of"),
     ("no attempts", [process(max_attempts=0)], 'process "p"', "max_attempts 0 is not a whole"),
     ("parallel none", [process(parallel=0)], 'process "p"', "parallel 0 is not a whole number"),
+    (
+        "unknown pool",
+        [process(pool="db")],
+        'process "p"',
+        "pool 'db' is none that",
+    ),
+    ("pool of a freerun", [entry(pool=7)], 'freerun "f"', "pool 7 is none that"),
+    (
+        "catch-up",
+        [process(catch_up="some")],
+        'process "p"',
+        "'some' is none of all, latest",
+    ),
     ("priority", [process(priority="high")], 'process "p"', "priority 'high' is not a whole"),
     ("exit code", [process(noop_codes=[256])], 'process "p"', "noop_codes 256 is not a whole"),
     ("arguments", [process(arguments=[1])], 'process "p"', "arguments [1] are no mapping"),
@@ -360,6 +375,21 @@ def test_a_problem_is_said_once_and_with_its_place(
 )
 def test_a_source_that_cannot_be_called_is_a_problem(sources: Any, sentence: str) -> None:
     assert [sentence in problem for problem in problems(one(), sources=sources)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("pools", "sentence"),
+    [
+        (["db"], "['db'] is no mapping of names to numbers of units"),
+        ({"db": 0}, 'pool "db": limit 0 is not a whole number from 1 up'),
+        ({"db": "two"}, "pool \"db\": limit 'two' is not a whole number"),
+        ({"db": True}, 'pool "db": limit True is not a whole number'),
+        ({"d b": 1}, 'pool "d b": a name is made of letters'),
+        ({3: 1}, 'pool "3": a name is made of letters'),
+    ],
+)
+def test_a_pool_that_cannot_be_is_a_problem(pools: Any, sentence: str) -> None:
+    assert [sentence in problem for problem in problems(one(), pools=pools)] == [True]
 
 
 def test_every_problem_of_a_context_is_reported_at_once_and_in_order() -> None:

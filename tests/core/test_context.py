@@ -53,6 +53,8 @@ def full() -> Context:
                     backoff=0.25,
                     max_attempts=7,
                     parallel=3,
+                    pool="db",
+                    catch_up="latest",
                     sink="figures",
                 ),
                 minutely("site_minutely", run="w:f", grouping=15, machine="continuous"),
@@ -79,6 +81,7 @@ def full() -> Context:
         program("two"),
         sources={"events": "w:keys"},
         schedulers=["ctl-1", "ctl-2"],
+        pools={"db": 2},
     )
 
 
@@ -156,6 +159,8 @@ OPTIONS = [
     "max_attempts",
     "backoff",
     "parallel",
+    "pool",
+    "catch_up",
     "priority",
 ]
 

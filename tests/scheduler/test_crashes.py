@@ -35,6 +35,11 @@ class BreakingStore(MemoryStore):
     def save_units(self, writes: Sequence[UnitWrite]) -> list[Applied | Refused[Unit]]:
         return self._each(writes, super().save_units)
 
+    def save_document(self, *document: Any) -> bool:
+        save = super().save_document
+        (saved,) = self._each([document], lambda documents: [save(*documents[0])])
+        return bool(saved)
+
     def move_request(self, request: Request, expected: str) -> bool:
         move = super().move_request
         (moved,) = self._each([request], lambda requests: [move(requests[0], expected)])
@@ -119,6 +124,23 @@ def skip(process: str, label: str) -> Step:
     return act
 
 
+def switch(process: str, number: str, **options: Any) -> Step:
+    def act(stage: Stage) -> None:
+        stage.store.file_request(
+            Request(
+                id=number,
+                action="switch",
+                process=process,
+                starts=(),
+                filed_at=stage.clock.now(),
+                options=options,
+            )
+        )
+        stage.settle()
+
+    return act
+
+
 def claim(**options: Any) -> Step:
     return lambda stage: stage.claim(**options)
 
@@ -195,6 +217,26 @@ SCENARIOS: dict[str, list[Step]] = {
     ],
     "nothing to do": [claim(), report(finds_nothing), reprocess(H[3]), to_the_end],
     "firings": [later(hours=1), trigger_freerun, to_the_end, later(hours=2), to_the_end],
+    "off while units are requested and at work, and on again": [
+        claim(only="h", limit=2), switch("h", "1", on=False), report(), to_the_end,
+        switch("h", "2", on=True), to_the_end,
+    ],
+    "off, and on without what was missed": [
+        claim(only="h", limit=1), switch("h", "1", on=False), report(), to_the_end,
+        switch("h", "2", on=True, catch_up="none"), to_the_end,
+    ],
+    "off, and on with the latest of what was missed": [
+        switch("d", "1", on=False), to_the_end,
+        switch("d", "2", on=True, catch_up="latest"), to_the_end,
+    ],
+    "a freerun off and on": [
+        switch("f", "1", on=False), later(hours=2), to_the_end, switch("f", "2", on=True),
+        to_the_end,
+    ],
+    "a firing that is withdrawn": [
+        later(hours=1), switch("f", "1", on=False), to_the_end, later(hours=2),
+        switch("f", "2", on=True), to_the_end,
+    ],
     "a lost worker": [claim(only="h", limit=2), later(seconds=16), to_the_end],
 }  # fmt: skip
 
@@ -232,6 +274,7 @@ def starts(stage: Stage) -> dict[str, int]:
 def check(stage: Stage) -> None:
     assert stage.store.active_units() == []
     assert stage.store.open_requests() == []
+    assert stage.scheduler.engine.switchboard.recordings == []
     assert all(not job.holds for job in stage.store.active_jobs())
     assert [job.key for job in stage.store.active_jobs()] == []
     read = Reading(stage.store, stage.catalog).timetable

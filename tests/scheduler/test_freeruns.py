@@ -192,7 +192,9 @@ def test_a_triggered_run_is_refused_while_another_is_at_work() -> None:
         "refused",
         "the run of 2026-11-19T00:30:00Z is still at work",
     )
-    assert "can be triggered, nothing else" in str(stage.request("reprocess", "f").answer["why"])
+    assert "can be triggered, switched off and on" in str(
+        stage.request("reprocess", "f").answer["why"]
+    )
 
 
 def test_a_trigger_executed_again_after_a_crash_is_answered_as_done() -> None:

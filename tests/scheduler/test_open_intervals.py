@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from synergy.core.admission import DISPATCH_AHEAD
 from synergy.core.commands import MeasureSource
 from synergy.core.context import Context, daily, hourly, tree
-from synergy.core.engine import DISPATCH_AHEAD, MEASURE_AGAIN
+from synergy.core.engine import MEASURE_AGAIN
 from synergy.core.intervals import Calendar, Granularity, Interval
 from synergy.core.states import UnitState
 from synergy.scheduler.sources import measured

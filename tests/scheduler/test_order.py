@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from synergy.core.admission import DISPATCH_AHEAD
 from synergy.core.context import (
     Context,
     TreeDeclaration,
@@ -17,7 +18,7 @@ from synergy.core.context import (
     weekly,
     yearly,
 )
-from synergy.core.engine import DISPATCH_AHEAD, READY_AHEAD
+from synergy.core.engine import READY_AHEAD
 from synergy.core.model import Renewal, Unit, UnitWrite
 from synergy.core.recovery import LEASE
 from synergy.core.states import UnitState
