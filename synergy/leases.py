@@ -1,9 +1,13 @@
 """Taking a lease that may be another's, without trusting the clock that set its end."""
 
 from datetime import timedelta
+from typing import Final
 
 from synergy.core.model import Lease
 from synergy.ports import Clock, Store
+
+#: Under which name the leader's lease stands in the store.
+LEADER: Final = "scheduler"
 
 
 class LeaseWatch:

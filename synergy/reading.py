@@ -6,14 +6,17 @@ Readers never write, never touch the engine, and work with no scheduler alive (D
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from synergy.core.catalog import Catalog
 from synergy.core.events import Loaded
 from synergy.core.intervals import Interval
-from synergy.core.model import FeedEntry, Job, Standing, Unit, embryo
+from synergy.core.model import BoxRecord, FeedEntry, Job, Lease, Standing, Unit, embryo
 from synergy.core.states import JobState
 from synergy.core.timetable import Timetable
+from synergy.leases import LEADER
 from synergy.ports import Store
+from synergy.presence import WorkerRecord, holder_of, read_workers
 
 #: Feed entries read in one go.
 BATCH = 2000
@@ -87,6 +90,31 @@ class Reading:
         self.timetable = Timetable(catalog)
         self.timetable.load(self.loaded.ledgers, self.loaded.entries, self.loaded.jobs)
         self.units = {unit.key: unit for unit in self.loaded.units}
+
+    @cached_property
+    def workers(self) -> list[WorkerRecord]:
+        """The workers that tell of themselves."""
+        return read_workers(self.store)
+
+    @cached_property
+    def boxes(self) -> list[BoxRecord]:
+        """Every box that was ever seen."""
+        return self.store.read_boxes()
+
+    @property
+    def leader(self) -> Lease | None:
+        """The lease of the scheduler that leads, or did last."""
+        return self.store.read_lease(LEADER)
+
+    @cached_property
+    def held(self) -> dict[str, list[Unit]]:
+        """What each worker holds, by its token."""
+        found: dict[str, list[Unit]] = {}
+        for unit in self.units.values():
+            holder = holder_of(unit.owner, self.workers) if unit.owner else None
+            if holder is not None and not unit.state.terminal:
+                found.setdefault(holder.owner, []).append(unit)
+        return found
 
     def rows(
         self, process: str, start: datetime | None = None, end: datetime | None = None

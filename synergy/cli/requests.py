@@ -10,13 +10,13 @@ from datetime import datetime
 from synergy.app import bell_of
 from synergy.cli.naming import interval_range, process_named, reading_of
 from synergy.cli.output import Output, command
-from synergy.cli.why import scheduler_absent
 from synergy.clock import SystemClock
 from synergy.core import plans
 from synergy.core.intervals import Interval
 from synergy.core.model import Request
 from synergy.core.states import JobState
 from synergy.errors import BadInput, Conflict, TimedOut
+from synergy.explanation import scheduler_absent
 from synergy.project import Project
 from synergy.reading import Reading
 

@@ -8,16 +8,15 @@ from synergy.app import broker_trouble
 from synergy.cli.boxes import all_bound_in_vain, standing_by
 from synergy.cli.naming import reading_of
 from synergy.cli.output import Output, Styled, ago, clock, command, instant, who
-from synergy.cli.why import scheduler_absent
 from synergy.clock import SystemClock
 from synergy.core.model import BoxRecord
 from synergy.core.states import JobState
 from synergy.errors import SynergyError
+from synergy.explanation import scheduler_absent
 from synergy.owners import owner_of
-from synergy.presence import WorkerRecord, is_silent, read_workers
+from synergy.presence import WorkerRecord, is_silent
 from synergy.project import Project
 from synergy.reading import Reading
-from synergy.scheduler.loop import LEASE_NAME
 from synergy.urls import masked
 
 
@@ -30,10 +29,9 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     reading = reading_of(project)
     now = SystemClock().now()
     broker = _broker(project)
-    lease = reading.store.read_lease(LEASE_NAME)
+    lease = reading.leader
     absent = scheduler_absent(reading, now)
-    boxes = reading.store.read_boxes()
-    workers = read_workers(reading.store)
+    boxes, workers = reading.boxes, reading.workers
     others = standing_by(boxes, lease, now)
     leader = owner_of(lease.owner) if lease is not None else None
     in_vain = all_bound_in_vain(reading.catalog, boxes, now)

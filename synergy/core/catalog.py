@@ -212,10 +212,13 @@ class Catalog:
         found = []
         if child is not None:
             found.append(self._clipped("child", child, interval.start, interval.end))
-        for dependency in after:
-            reach = self._reach(process, interval, dependency)
-            found.append(self._clipped("dependency", dependency.process, *reach))
+        found += [self.input_by(process, interval, dependency) for dependency in after]
         return tuple(given for given in found if given is not None)
+
+    def input_by(self, process: str, interval: Interval, dependency: Dependency) -> Input | None:
+        """What the interval waits for by one of its process's dependencies; None for nothing."""
+        reach = self._reach(process, interval, dependency)
+        return self._clipped("dependency", dependency.process, *reach)
 
     def intervals_of(self, given: Input) -> Iterator[Interval]:
         """The single intervals of an input, ascending."""

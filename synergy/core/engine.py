@@ -844,7 +844,7 @@ class Engine:
         if measured.error is not None:
             self._unmeasured[key] = now + MEASURE_AGAIN
             self._timer(now + MEASURE_AGAIN, "consider", name, interval)
-            reason = f"its source could not be measured: {measured.error}"
+            reason = f"{machines.UNMEASURED}: {measured.error}"
             if job.reason != reason:
                 self.save(job.moved(job.state, now, reason), job)
             return

@@ -10,6 +10,9 @@ from synergy.core.model import REQUESTS_REMEMBERED, Job, Json, Task, Unit, unit_
 from synergy.core.states import JobInput, JobState, UnitState, next_job_state
 from synergy.core.triggers import Trigger
 
+#: How the reason of a job begins whose source must be measured first, and cannot be.
+UNMEASURED = "its source could not be measured"
+
 
 def dispatched(
     machine: str, job: Job, now: datetime, *, final: bool, consuming: Mapping[str, int]

@@ -63,7 +63,7 @@ from synergy.core.operations import Key
 from synergy.core.recovery import REASON_LIMIT
 from synergy.core.states import UnitState
 from synergy.errors import Unreachable
-from synergy.leases import LeaseWatch
+from synergy.leases import LEADER, LeaseWatch
 from synergy.logs import logger
 from synergy.ports import STANDBY, Bell, Clock, Listener, Publisher, Store
 from synergy.presence import Forgetting
@@ -73,7 +73,7 @@ from synergy.scheduler.sources import Sources
 #: The leader's lease, and how often it is renewed (DESIGN §8.4: a standby takes over within 4 s).
 LEASE = timedelta(seconds=4)
 RENEWAL = timedelta(seconds=1)
-LEASE_NAME = "scheduler"
+LEASE_NAME = LEADER
 #: The loop looks into the store at least so often, in case a ring was missed.
 POLL = timedelta(milliseconds=250)
 #: What is old is forgotten so often.

@@ -85,12 +85,24 @@ def test_why_names_the_root_first_then_what_happens_next(running: Any) -> None:
     assert root == told["chain"][0]
     assert root["interval"] == FAILING
     assert "RuntimeError: told to fail" in root["text"]
-    assert f"reprocess hour {FAILING}" in root["next"]
+    assert (root["cause"], root["next"]) == ("given_up", "nothing by itself")
+    assert root["hints"][0] == {
+        "command": f"reprocess hour {FAILING}",
+        "purpose": "when its cause is cured",
+    }
     assert root["at"] is None, "nothing happens by itself"
     assert told["chain"][1]["waits_for"] == [
         {"kind": "child", "process": "hour", "interval": FAILING, "state": "failed"}
     ]
     assert told["scheduler"] == "alive"
+    assert told["behind"]["intervals"] == 0
+    waiting = running.json("why", "hour", FAILING)["behind"]
+    assert waiting == {
+        "intervals": 2,
+        "processes": {"day": 1, "copy": 1},
+        "since": "2024-05-14T00:00:00Z",
+        "complete": True,
+    }
     lines = running.ok("why", "copy", "2024-05-13").splitlines()
     assert lines[0].startswith(f"hour {FAILING}  ✕ failed")
     assert any(line.startswith("└─ day 2024-05-13") for line in lines)
