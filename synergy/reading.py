@@ -3,7 +3,7 @@
 Readers never write, never touch the engine, and work with no scheduler alive (DESIGN §3.9).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -117,9 +117,16 @@ class Reading:
         return found
 
     def rows(
-        self, process: str, start: datetime | None = None, end: datetime | None = None
+        self,
+        process: str,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        passed_over: Callable[[Standing], bool] | None = None,
     ) -> Iterator[Row]:
-        """The jobs of a process that begin within ``[start, end)`` and its tree's span."""
+        """The jobs of a process that begin within ``[start, end)`` and its tree's span.
+
+        Terminal ones that stand so that they are `passed_over` are left out, and cost nothing.
+        """
         calendar = self.catalog.processes[process].calendar
         ledger = self.timetable.ledgers[process]
         first, last = self.catalog.spans[process]
@@ -129,8 +136,14 @@ class Reading:
         if interval.start < begin:
             interval = calendar.next(interval)
         while stop is None or interval.start < stop:
-            yield self._row(process, interval, ledger.at(interval.start))
-            interval = calendar.next(interval)
+            standing = ledger.at(interval.start)
+            if standing is None or passed_over is None or not passed_over(standing):
+                yield self._row(process, interval, standing)
+                interval = calendar.next(interval)
+            else:
+                following = ledger.end_of_run(interval.start)
+                assert following is not None, "a ledger ends with a gap"
+                interval = calendar.starting_at(following)
 
     def row(self, process: str, interval: Interval) -> Row:
         """One job."""

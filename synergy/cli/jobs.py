@@ -2,15 +2,16 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 
-from synergy.cli.naming import interval_range, process_named, reading_of
+from synergy.cli.naming import instant_or_ago, interval_range, process_named, reading_of
 from synergy.cli.output import Output, Styled, instant
 from synergy.clock import SystemClock
-from synergy.core.model import job_key
+from synergy.core.model import Standing, job_key
 from synergy.core.states import JobState
 from synergy.errors import BadInput
+from synergy.history import JUST_DUE, due_of, recent_units, typical_delay
 from synergy.project import Project
 from synergy.reading import Reading, Row
 
@@ -45,6 +46,20 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
         help="only results that are out of date: being made anew, or marked stale",
     )
     parser.add_argument(
+        "--since",
+        type=instant_or_ago,
+        metavar="WHEN",
+        help="only intervals that ended since then, and those that have not: an instant (UTC), or "
+        "so long ago: 90min, 36h, 7d",
+    )
+    parser.add_argument(
+        "--late",
+        action="store_true",
+        help="only what is late: not finished, and due for more than twice as long as the median "
+        "of its process needs (and for a minute)",
+    )
+    parser.add_argument("--csv", action="store_true", help="print CSV (RFC 4180), all of them")
+    parser.add_argument(
         "--all",
         action="store_true",
         help=f"all of them, not only the newest {SHOWN} of one process or {SHOWN_OF_EACH} of each "
@@ -54,9 +69,16 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
 
 def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     """List them."""
+    output.one_form(args.csv)
     reading = reading_of(project)
-    groups = [[row for row in rows if _wanted(args, row)] for rows in _rows(args, reading) if rows]
+    asked = Asked(args, reading, SystemClock().now())
+    groups = [[row for row in rows if asked.wants(row)] for rows in _rows(args, reading, asked)]
     rows = [row for group in groups for row in group]
+    if args.csv:
+        headings = (*FIELDS, "reason")
+        reasons = _reasons(reading, rows)
+        output.csv(headings, ([*as_json(row).values(), _why(row, reasons)] for row in rows))
+        return 0
     if output.json:
         output.data([as_json(row) for row in rows])
         return 0
@@ -74,7 +96,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
                 _state(row, output),
                 row.generation,
                 row.attempts,
-                row.reason or reasons.get((row.process, row.interval.start), ""),
+                _why(row, reasons),
             )
             for row in shown
         ),
@@ -85,6 +107,10 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     if len(shown) < len(rows):
         output.note(f"shown are the newest and those that failed, {len(shown)} in all; --all: all")
     return 0
+
+
+def _why(row: Row, reasons: Mapping[tuple[str, datetime], str]) -> str:
+    return row.reason or reasons.get((row.process, row.interval.start), "")
 
 
 def _reasons(reading: Reading, rows: Sequence[Row]) -> dict[tuple[str, datetime], str]:
@@ -98,19 +124,34 @@ def _reasons(reading: Reading, rows: Sequence[Row]) -> dict[tuple[str, datetime]
     return {(job.process, job.interval.start): job.reason for job in jobs}
 
 
+#: What programs are told of a job.
+FIELDS = (
+    "process",
+    "interval",
+    "start",
+    "end",
+    "state",
+    "generation",
+    "attempts",
+    "stale",
+    "marked",
+)
+
+
 def as_json(row: Row) -> dict[str, object]:
     """One job as the other commands and the API show it."""
-    return {
-        "process": row.process,
-        "interval": row.interval.label,
-        "start": instant(row.interval.start),
-        "end": instant(row.interval.end),
-        "state": row.state.value,
-        "generation": row.generation,
-        "attempts": row.attempts,
-        "stale": row.stale,
-        "marked": row.outdated,
-    }
+    values = (
+        row.process,
+        row.interval.label,
+        instant(row.interval.start),
+        instant(row.interval.end),
+        row.state.value,
+        row.generation,
+        row.attempts,
+        row.stale,
+        row.outdated,
+    )
+    return dict(zip(FIELDS, values, strict=True))
 
 
 def _state(row: Row, output: Output) -> Styled:
@@ -128,22 +169,82 @@ def _newest(group: list[Row], groups: int) -> list[Row]:
     ]
 
 
-def _rows(args: argparse.Namespace, reading: Reading) -> list[list[Row]]:
+def _rows(
+    args: argparse.Namespace, reading: Reading, asked: "Asked"
+) -> Iterator[list[Row] | Iterator[Row]]:
     """The jobs that are asked for, process by process."""
     catalog = reading.catalog
     if args.process in catalog.freeruns:
         if args.interval:
             raise BadInput(f"{args.process} is a freerun; it has firings, and no intervals")
-        return [list(_firings(reading, args.process))]
-    if args.process is None:
-        now = SystemClock().now()
+        yield _firings(reading, args.process)
+    elif args.process is None:
         names = [name for tree in catalog.trees.values() for name in tree.processes]
-        return [list(reading.rows(name, None, now)) for name in names]
-    process = process_named(catalog, args.process, freeruns=True)
-    if args.interval is None:
-        return [list(reading.rows(process, None, SystemClock().now()))]
-    start, end = interval_range(catalog, process, args.interval)
-    return [list(reading.rows(process, start, end))]
+        for name in names:
+            yield asked.rows(name, asked.first(name), asked.now)
+    else:
+        process = process_named(catalog, args.process, freeruns=True)
+        first, end = asked.first(process), asked.now
+        if args.interval is not None:
+            start, end = interval_range(catalog, process, args.interval)
+            first = max(start, first or start)
+        yield asked.rows(process, first, end)
+
+
+class Asked:
+    """Which jobs are asked for.
+
+    What is not is passed over unseen as far as possible: a look at what is late or failed costs
+    what there is of that, and not what there ever was.
+    """
+
+    def __init__(self, args: argparse.Namespace, reading: Reading, now: datetime) -> None:
+        self.now = now
+        self.reading = reading
+        self.states = frozenset(args.state)
+        self.stale: bool = args.stale
+        self.late: bool = args.late
+        since = args.since
+        self.since: datetime | None = now - since if isinstance(since, timedelta) else since
+        self._late_after: dict[str, timedelta | None] = {}
+
+    def first(self, process: str) -> datetime | None:
+        """Where to begin: with the interval that holds the instant, if one is named."""
+        if self.since is None:
+            return None
+        begin, _ = self.reading.catalog.spans[process]
+        at = max(self.since, begin)
+        return self.reading.catalog.processes[process].calendar.containing(at).start
+
+    def rows(self, process: str, first: datetime | None, end: datetime) -> Iterator[Row]:
+        """The jobs of a process within these bounds that may be wanted."""
+        return self.reading.rows(process, first, end, self.passes_over)
+
+    def passes_over(self, standing: Standing) -> bool:
+        """Whether none that stands so is wanted."""
+        if self.states and standing.state.value not in self.states:
+            return True
+        return self.stale or (self.late and standing.state.finished)
+
+    def wants(self, row: Row) -> bool:
+        """Whether this one is wanted."""
+        return (
+            (not self.states or row.state.value in self.states)
+            and (row.stale or not self.stale)
+            and (self.since is None or row.interval.end > self.since)
+            and (not self.late or self.is_late(row))
+        )
+
+    def is_late(self, row: Row) -> bool:
+        """Whether it is not finished, and should be by all that is known."""
+        if row.state.finished:
+            return False
+        name, catalog = row.process, self.reading.catalog
+        if name not in self._late_after:
+            typical = typical_delay(catalog, recent_units(self.reading.store, name))
+            self._late_after[name] = None if typical is None else max(2 * typical, JUST_DUE)
+        after = self._late_after[name]
+        return after is not None and self.now - due_of(catalog, name, row.interval) > after
 
 
 def _firings(reading: Reading, name: str) -> list[Row]:
@@ -160,7 +261,3 @@ def _firings(reading: Reading, name: str) -> list[Row]:
         )
         for job in reversed(reading.firings(name, 1000))
     ]
-
-
-def _wanted(args: argparse.Namespace, row: Row) -> bool:
-    return (not args.state or row.state.value in args.state) and (row.stale or not args.stale)

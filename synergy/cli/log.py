@@ -10,13 +10,10 @@ from synergy.cli.naming import interval_named, process_named, reading_of
 from synergy.cli.output import Output, command
 from synergy.core.intervals import Interval
 from synergy.core.model import Job, Unit, embryo, job_key, unit_key
-from synergy.core.states import UnitState
 from synergy.errors import BadInput, NotFound
+from synergy.history import attempts_made
 from synergy.project import Project
 from synergy.reading import Reading
-
-#: Where the attempt that a unit stands at has not begun.
-_NOT_STARTED = (UnitState.REQUESTED, UnitState.CLAIMED)
 
 
 def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -37,7 +34,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     """Print it."""
     reading = reading_of(project)
     unit = _unit(args, reading)
-    made = unit.attempt - (unit.state in _NOT_STARTED)
+    made = attempts_made(unit)
     if (args.attempt or made) > made or not made:
         number = f"{made or 'no'} attempt{'' if made == 1 else 's'}"
         raise NotFound(f"{unit.key} has had {number} yet; see {command('status')}")

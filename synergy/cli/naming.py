@@ -1,7 +1,9 @@
 """What people type for processes and intervals, turned into what is meant."""
 
+import argparse
 import difflib
-from datetime import datetime
+import re
+from datetime import UTC, datetime, timedelta
 
 from synergy import app
 from synergy.cli.output import clock, command
@@ -75,3 +77,28 @@ def interval_range(catalog: Catalog, process: str, text: str) -> tuple[datetime,
     if end.start < start.start:
         raise BadInput(f"{text}: the range ends before it begins; turned round: {last}..{first}")
     return start.start, end.end
+
+
+def count_from_one(text: str) -> int:
+    """A number of things, for `argparse`."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 up")
+    return int(text)
+
+
+def instant_or_ago(text: str) -> datetime | timedelta:
+    """An instant, or a duration that counts back from now; for `argparse`."""
+    found = re.fullmatch(r"(\d{1,6})(s|min|h|d|w)", text)
+    if found is not None:
+        return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
+    try:
+        instant = datetime.fromisoformat(text)
+        return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a duration such as 90min, 36h, 7d or 2w, nor an instant such as "
+            "2026-11-20 or 2026-11-20T17:30 (UTC, where no offset is given)"
+        ) from None
+
+
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}

@@ -4,6 +4,7 @@ Colours and fitting to the width are for terminals only (rich is imported there 
 ``NO_COLOR`` takes the colours away.
 """
 
+import csv
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from synergy.errors import BadInput
 from synergy.words import ago as ago
 from synergy.words import clock as clock
 from synergy.words import duration as duration
@@ -62,6 +64,20 @@ class Output:
             print(f"[\n{lines}\n]" if value else "[]")
         else:
             print(json.dumps(value, ensure_ascii=False, indent=1))
+
+    def one_form(self, csv: bool) -> None:
+        """Refuse to print in two forms at once."""
+        if self.json and csv:
+            raise BadInput("--json or --csv; not both")
+
+    def csv(self, headings: Sequence[str], rows: Iterable[Iterable[object]]) -> None:
+        """Comma-separated values by RFC 4180, with a line of headings.
+
+        A text that a spreadsheet would take for a formula gets an apostrophe before it.
+        """
+        writer = csv.writer(sys.stdout, lineterminator="\r\n")
+        writer.writerow(headings)
+        writer.writerows([_harmless(cell) for cell in row] for row in rows)
 
     def line(self, *parts: str) -> None:
         """A line of data for people; parts may be `Styled`."""
@@ -127,6 +143,19 @@ def command_name() -> str:
 def command(words: str) -> str:
     """A command to type next."""
     return f"{command_name()} {words}"
+
+
+def _harmless(cell: object) -> object:
+    """A cell that no spreadsheet runs: what begins like a formula is marked as text."""
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    if isinstance(cell, str) and (cell.lstrip()[:1] in _FORMULA or cell[:1] in _CONTROL):
+        return f"'{cell}"
+    return cell
+
+
+#: How formulas begin, and what spreadsheets skip before them.
+_FORMULA, _CONTROL = ("=", "+", "-", "@"), ("\t", "\r", "\n")
 
 
 def _is_number(cell: object) -> bool:
