@@ -2,6 +2,7 @@
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
 
 from synergy.app import broker_trouble
@@ -110,15 +111,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
         output.line(f"requests   {len(reading.loaded.requests)} filed, not carried out yet")
     output.line()
     output.table(
-        (
-            "process",
-            "finished until (UTC)",
-            "open",
-            "failed",
-            "skipped",
-            "made anew",
-            "marked stale",
-        ),
+        ("process", "finished until (UTC)", "open", "failed", "skipped", "stale"),
         (
             (
                 entry["process"],
@@ -126,8 +119,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
                 entry["active"],
                 Styled(str(entry["failed"]), "red") if entry["failed"] else 0,
                 entry["skipped"],
-                entry["anew"],
-                entry["marked"],
+                _stale(entry),
             )
             for entry in processes
         ),
@@ -229,6 +221,13 @@ def _process(reading: Reading, name: str) -> dict[str, object]:
     }
 
 
+def _stale(entry: Mapping[str, object]) -> str:
+    told = [f"{entry[kind]} {what}" for kind, what in _STALE.items() if entry[kind]]
+    return ", ".join(told) or "0"
+
+
+#: The two ways to be out of date.
+_STALE = {"anew": "being made anew", "marked": "marked"}
 _AS_HOPED = frozenset({JobState.PROCESSED, JobState.NOOP})
 
 

@@ -88,9 +88,14 @@ def _requests_by_arrival(server: Server) -> None:
     server.answered(create, LONG_PATIENCE_SECONDS)
 
 
+def _outdated(server: Server) -> None:
+    """Nothing to change; a version that knows nothing of marks cannot read an entry with one."""
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     Migration(1, "indexes", _first),
     Migration(2, "requests by arrival", _requests_by_arrival),
+    Migration(3, "outdated", _outdated),
 )
 
 

@@ -11,7 +11,17 @@ import pytest
 
 Wait = Callable[..., Any]
 
-FIELDS = ["process", "interval", "start", "end", "state", "generation", "attempts", "stale"]
+FIELDS = [
+    "process",
+    "interval",
+    "start",
+    "end",
+    "state",
+    "generation",
+    "attempts",
+    "stale",
+    "marked",
+]
 FAILING = "2024-05-13T07"
 
 
@@ -30,6 +40,7 @@ def test_there_is_one_job_for_every_interval_with_exactly_these_fields(running: 
         "generation": 1,
         "attempts": 1,
         "stale": False,
+        "marked": False,
     }
 
 

@@ -1,6 +1,7 @@
 """The stale mark: a finished result stands, and everybody is told that it is out of date."""
 
 import random
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from hypothesis import given, settings
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from synergy.core.context import Context, daily, hourly, monthly, tree, yearly
 from synergy.core.machines import BUILT_ON_STALE
-from synergy.core.model import Request, UnitWrite
+from synergy.core.model import Job, UnitWrite
 from synergy.reading import Reading
 from synergy.stores.memory import MemoryStore
 from synergy.testing.invariants import CheckedStore
@@ -179,24 +180,31 @@ def test_what_ends_while_its_input_is_being_marked_is_marked_too() -> None:
     assert outdated(stage) == CONSUMERS | {"h@2026-11-18T07"}
 
 
-def test_what_ends_in_the_same_turn_is_marked_by_the_second_look() -> None:
-    stage = Stage(sites_and_clients(), at="2027-01-01T00:00Z")
+class _Meanwhile(CheckedStore):
+    """Something happens right after what a request touches was read."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    def read_jobs(self, keys: Iterable[str]) -> dict[str, Job]:
+        found = super().read_jobs(keys)
+        if self.meanwhile is not None:
+            happens, self.meanwhile = self.meanwhile, None
+            happens()
+        return found
+
+
+def test_what_ends_before_the_first_mark_is_known_is_found_by_the_second_look() -> None:
+    store = _Meanwhile(_CATALOG)
+    stage = Stage(sites_and_clients(), at="2027-01-01T00:00Z", store=store)
     stage.work(only="h")
-    units = stage.claim(only="d")
     now = stage.clock.now()
-    stage.store.file_request(
-        Request(
-            id="m",
-            action="mark",
-            process="h",
-            starts=(stage.interval("h", "2026-11-18T07").start,),
-            filed_at=now,
-        )
-    )
-    stage.store.save_units([UnitWrite(processes(unit, now), unit.fence) for unit in units])
-    stage.settle()
+    writes = [UnitWrite(processes(unit, now), unit.fence) for unit in stage.claim(only="d")]
+    store.meanwhile = lambda: store.save_units(writes)
+    stage.request("mark", "h", "2026-11-18T07")
+    assert outdated(stage) == {"h@2026-11-18T07", "d@2026-11-18"}
     stage.work()
     assert outdated(stage) == CONSUMERS | {"h@2026-11-18T07"}
+    checked(stage)
 
 
 def test_what_was_skipped_has_nothing_to_mark() -> None:
