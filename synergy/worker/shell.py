@@ -158,6 +158,7 @@ class Shell:
         self._selector = selectors.DefaultSelector()
         self._listener: Listener | None = None
         self._events: list[Event] = []
+        self._unsaid: list[at.Say] = []
         self._attempts = 0
         self._looked_at_boards = 0.0
         self._code: int | None = None
@@ -171,6 +172,7 @@ class Shell:
         while self._code is None:
             self.once()
         counts = self._protocol.counts
+        self._say_all()
         self._say(at.Say("stopped", f"stopped; {counts}"))
         return self._code
 
@@ -184,10 +186,9 @@ class Shell:
                 self._do(action)
         if questions:
             self._events += self._ask(questions)
-        for action in actions:  # nobody waits for what is said
-            if isinstance(action, at.Say):
-                self._say(action)
+        self._unsaid += [action for action in actions if isinstance(action, at.Say)]
         if self._code is None and not self._events:
+            self._say_all()  # nobody waits for it, as for a ring that follows from an answer
             self._wait()
 
     def stop_soon(self) -> None:
@@ -323,6 +324,11 @@ class Shell:
                 return at.Renewed(self._store.renew(renewals))
             case at.Report(writes):
                 return at.Reported(self._store.save_units(writes))
+
+    def _say_all(self) -> None:
+        unsaid, self._unsaid = self._unsaid, []
+        for said in unsaid:
+            self._say(said)
 
     def _say(self, said: at.Say) -> None:
         text = f"{said.key} {said.text}" if said.key else said.text
