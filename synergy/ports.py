@@ -156,7 +156,8 @@ class Store(Protocol):
     def fold(self, limit: int) -> int:
         """Number the pending transitions of up to `limit` documents, so that `feed` has them.
 
-        Returns how many it were; 0 when nothing was pending.  Idempotent by (document, version):
+        Returns how many it were; 0 when nothing was pending, as always where `feed` has them at
+        once.  Idempotent by (document, version):
         a transition gets one number, also when two schedulers fold at once or one dies in
         between.  Entries of one document keep their order.
         """

@@ -2,8 +2,7 @@
 
 How it is kept sound (RELIABILITY F30-F36):
 
-* WAL and ``synchronous=FULL``: what was committed is there after a power loss.  The one exception
-  says so: `Database.writing`.
+* WAL and ``synchronous=FULL``: what was committed is there after a power loss.
 * Writers start with ``BEGIN IMMEDIATE``, so that nobody finds out halfway that another was first.
 * SQLite before 3.51.3 can corrupt a file when a checkpoint meets a writer (the WAL-reset bug).
   So ``<file>.lock`` is locked around every write transaction, checkpoint and close, and no
@@ -82,16 +81,15 @@ class Database:
             yield self._session().connection
 
     @contextlib.contextmanager
-    def writing(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction: durable when the block ends well, without effect when it raises.
 
-        Not `durable`, it does not wait for the disk: for what may be undone by a power loss, as
-        long as it is there whenever a later write is.  Within `together` it is a part of that one.
+        Within `together` it is a part of that one.
         """
         with told_plainly(self.path):
             session = self._session()
             if session.shared is None:
-                with session.transaction(durable):
+                with session.transaction():
                     yield session.connection
             else:
                 with session.shared.part():
@@ -201,14 +199,11 @@ class _Session:
             raise
 
     @contextlib.contextmanager
-    def transaction(self, durable: bool) -> Iterator[None]:
+    def transaction(self) -> Iterator[None]:
         """Commit when the block ends well, else roll back."""
         connection = self.connection
         with contextlib.ExitStack() as stack:
             stack.enter_context(self.turn())
-            if not durable:
-                connection.execute("PRAGMA synchronous = NORMAL")
-                stack.callback(connection.execute, "PRAGMA synchronous = FULL")
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -268,7 +263,7 @@ class _Shared:
         """Where one part fails, the whole does, though the failure be caught."""
         self.check()
         if not self._begun:
-            self._stack.enter_context(self._session.transaction(durable=True))
+            self._stack.enter_context(self._session.transaction())
             self._begun = True
         try:
             yield

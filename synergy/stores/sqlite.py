@@ -4,11 +4,11 @@ A batch of writes is one transaction, so that it costs one wait for the disk; wi
 write is conditional by itself, as on stores that have no transactions.
 
 SQLite lets one program write at a time, so the order of commits is known exactly.  Transitions
-therefore get their number in the feed right when their document is written, and stay private
-until `fold` moves the mark ``folded`` beyond them: nothing is written twice, the order between
-documents is that of the commits, and numbering is idempotent because a transition is news only
-to the version that did not have it.  A document that is read back has its transitions from the
-feed; when that was pruned, it has those that are left.
+are therefore in the feed, with their number, as soon as their document is written: there is
+nothing to fold, nothing is written twice, the order between documents is that of the commits, and
+numbering is idempotent because a transition is news only to the version that did not have it.  A
+document that is read back has its transitions from the feed; when that was pruned, it has those
+that are left.
 """
 
 import sqlite3
@@ -85,7 +85,6 @@ _APPLIED = Applied()
 
 # Lists are one parameter, so that a statement is prepared once whatever their number.
 _AMONG = "IN (SELECT value FROM json_each(?))"
-_FOLDED = "SELECT value FROM marks WHERE name = 'folded'"
 
 
 def _insert(table: str, columns: Sequence[str]) -> str:
@@ -103,16 +102,12 @@ _CHANGE_JOB = _change("jobs", JOB_CHANGES)
 _JOBS = f"SELECT {', '.join(JOB_COLUMNS)} FROM jobs"
 _JOBS_AMONG = f"{_JOBS} WHERE key {_AMONG}"
 _STANDING_JOBS = f"SELECT key, version, told FROM jobs WHERE key {_AMONG}"
-_ACTIVE_JOB_KEYS = f"""
-SELECT key FROM jobs WHERE active = 1 UNION ALL
-SELECT key FROM feed WHERE seq > ({_FOLDED}) AND kind = 'job'
-"""
-_ACTIVE_JOBS = f"{_JOBS} WHERE key IN ({_ACTIVE_JOB_KEYS}) ORDER BY process, start"
+_ACTIVE_JOBS = f"{_JOBS} WHERE active = 1 ORDER BY process, start"
 _JOBS_BETWEEN = f"{_JOBS} WHERE process = ? AND start >= ? AND start < ? ORDER BY start"
 _LAST_JOBS = f"{_JOBS} WHERE process = ? ORDER BY start DESC LIMIT ?"
-_PRUNED_JOBS = f"""
+_PRUNED_JOBS = """
 SELECT key FROM jobs
-WHERE process = ? AND start < ? AND active = 0 AND told <= ({_FOLDED})
+WHERE process = ? AND start < ? AND active = 0
     AND NOT EXISTS (
         SELECT 1 FROM units
         WHERE units.key >= jobs.key || '#' AND units.key < jobs.key || '$' AND units.active = 1
@@ -143,15 +138,16 @@ UPDATE units SET lease_until = ?, progress = coalesce(?, progress)
 WHERE key = ? AND attempt = ? AND owner = ? AND state IN ('claimed', 'in_progress')
 """
 
+# The one mark, which has its name from when there was something to fold, is the last number that
+# was given before the feed was pruned, perhaps to nothing.
 _LAST_SEQ = """
 SELECT max(coalesce((SELECT max(seq) FROM feed), 0), value) FROM marks WHERE name = 'folded'
 """
+_MARK_LAST = f"UPDATE marks SET value = ({_LAST_SEQ}) WHERE name = 'folded'"
 _TELL = _insert("feed", ENTRY_COLUMNS)
-_PENDING = f"SELECT ({_LAST_SEQ}) - ({_FOLDED})"
-_FOLD = "UPDATE marks SET value = value + ? WHERE name = 'folded'"
-_PUBLISHED = f"FROM feed WHERE seq > ? AND seq <= ({_FOLDED}) ORDER BY seq LIMIT ?"
-_FEED = f"SELECT {', '.join(ENTRY_COLUMNS)} {_PUBLISHED}"
-_CHANGES = f"SELECT seq, kind, key, version {_PUBLISHED}"
+_AFTER = "FROM feed WHERE seq > ? ORDER BY seq LIMIT ?"
+_FEED = f"SELECT {', '.join(ENTRY_COLUMNS)} {_AFTER}"
+_CHANGES = f"SELECT seq, kind, key, version {_AFTER}"
 _ENTRIES = f"""
 SELECT seq, {", ".join(TRANSITION_COLUMNS)} FROM json_each(?) CROSS JOIN feed ON seq = value
 """
@@ -250,7 +246,7 @@ class SQLiteStore:
         return self._jobs(_LAST_JOBS, (process, max(0, limit)))
 
     def prune_jobs(self, process: str, before: datetime) -> int:
-        """Forget what is over, folded and has no unit at work."""
+        """Forget what is over and has no unit at work."""
         with self._database.writing() as connection:
             keys = connection.execute(_PRUNED_JOBS, (process, to_micros(before))).fetchall()
             connection.executemany(
@@ -379,25 +375,17 @@ class SQLiteStore:
     # the feed
 
     def fold(self, limit: int) -> int:
-        """Publish so many entries, which are of so many documents at most."""
-        with self._database.reading() as connection:
-            if not connection.execute(_PENDING).fetchone()[0]:
-                return 0
-        # Entries have their numbers for good: should a power loss take the mark back, they are
-        # published once more, and whoever has read them reads on behind them.
-        with self._database.writing(durable=False) as connection:
-            count = min(max(0, limit), int(connection.execute(_PENDING).fetchone()[0]))
-            connection.execute(_FOLD, (count,))
-        return count
+        """Nothing: what is written is in the feed at once."""
+        return 0
 
     def feed(self, after: int, limit: int) -> list[FeedEntry]:
-        """Published entries, ascending."""
+        """Entries, ascending."""
         with self._database.reading() as connection:
             rows = connection.execute(_FEED, (after, max(0, limit))).fetchall()
         return [entry_from_row(row) for row in rows]
 
     def changes(self, after: int, limit: int) -> list[tuple[int, str, str, int]]:
-        """What of published entries tells which documents to read."""
+        """What of entries tells which documents to read."""
         with self._database.reading() as connection:
             return connection.execute(_CHANGES, (after, max(0, limit))).fetchall()
 
@@ -406,11 +394,10 @@ class SQLiteStore:
         return followed(self, after, limit, known)
 
     def prune_feed(self, through: int) -> int:
-        """Forget published entries."""
+        """Forget entries."""
         with self._database.writing() as connection:
-            return connection.execute(
-                f"DELETE FROM feed WHERE seq <= min(?, ({_FOLDED}))", (through,)
-            ).rowcount
+            connection.execute(_MARK_LAST)
+            return connection.execute("DELETE FROM feed WHERE seq <= ?", (through,)).rowcount
 
     def read_ledgers(self) -> dict[str, LedgerRecord]:
         """All of them."""

@@ -24,7 +24,6 @@ from synergy.core.model import (
     JobWrite,
     Lease,
     LedgerRecord,
-    Renewal,
     Task,
     Transition,
     UnitWrite,
@@ -160,61 +159,9 @@ def test_connections_are_set_up_for_safety(store: SQLiteStore) -> None:
     assert seen == [["wal", 2, 1, 0, 10_000]] * 2
 
 
-def test_only_a_fold_does_not_wait_for_the_disk(store: SQLiteStore) -> None:
-    waited: list[tuple[str, str]] = []
-
-    def trace(statement: str) -> None:
-        if statement.startswith(("BEGIN", "PRAGMA synchronous =")):
-            waited.append((name, statement))
-
-    acts: dict[str, Callable[[], object]] = {
-        "save_jobs": lambda: a_stored_job(store),
-        "save_units": lambda: put_unit(store, a_unit()),
-        "fold": lambda: store.fold(10),
-        "claim": lambda: store.claim(a_claim()),
-        "refold": lambda: store.fold(10),
-        "renew": lambda: store.renew([Renewal(a_unit().key, 1, "worker-1", LEASE_END)]),
-    }
+def test_every_write_waits_for_the_disk(store: SQLiteStore) -> None:
     with store._database.reading() as connection:
-        connection.set_trace_callback(trace)
-        for name, act in acts.items():  # noqa: B007 (the trace names it)
-            act()
-        connection.set_trace_callback(None)
-    begin, less, full = (
-        "BEGIN IMMEDIATE",
-        *(f"PRAGMA synchronous = {s}" for s in ("NORMAL", "FULL")),
-    )
-    folded = [less, begin, full]
-    assert waited == [
-        ("save_jobs", begin),
-        ("save_units", begin),
-        *(("fold", each) for each in folded),
-        ("claim", begin),
-        *(("refold", each) for each in folded),
-        ("renew", begin),
-    ]
-
-
-def test_a_fold_that_fails_leaves_the_next_write_durable(store: SQLiteStore) -> None:
-    a_stored_job(store)
-    with store._database.reading() as connection:
-        connection.execute("PRAGMA query_only = 1")
-        with pytest.raises(Unreachable):
-            store.fold(10)
-        connection.execute("PRAGMA query_only = 0")
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
-
-
-def test_a_mark_taken_back_is_set_again(store: SQLiteStore) -> None:
-    """As after a power loss that cost the fold: nobody sees an entry twice or misses one."""
-    a_stored_job(store)
-    [seen] = fold_all(store)
-    with store._database.writing() as connection:
-        connection.execute("UPDATE marks SET value = 0 WHERE name = 'folded'")
-    assert store.feed(seen.seq, 10) == []
-    other = a_stored_job(store, number=1)
-    assert store.fold(10) == 2
-    assert [entry.key for entry in store.feed(seen.seq, 10)] == [other.key]
 
 
 def test_the_log_stays_until_the_scheduler_moves_it(store: SQLiteStore, path: Path) -> None:
@@ -635,11 +582,9 @@ def test_a_store_of_schema_1_is_read_as_it_was(path: Path) -> None:
     with contextlib.closing(open_sqlite(path)) as store:
         assert store.read_jobs([over.key, held.key]) == {over.key: over, held.key: held}
         assert store.read_units([first.key, second.key]) == {first.key: first, second.key: second}
-        assert store.active_jobs() == [over, held]
+        assert store.active_jobs() == [held]
         assert store.active_units() == [second, a_unit(2)]
-        assert [entry.seq for entry in store.feed(0, 99)] == [1, 2, 3]
-        fold_all(store)
-        entries = store.feed(0, 99)
+        entries = fold_all(store)
         assert [entry.seq for entry in entries] == list(range(1, 10))
         for document in (over, held, first, second, a_unit(2)):
             told = tuple(entry.transition for entry in entries if entry.key == document.key)
@@ -747,7 +692,7 @@ def plan_of(store: SQLiteStore, query: str, *parameters: Any) -> str:
 @pytest.mark.parametrize(
     ("query", "parameters", "index"),
     [
-        (sqlite._ACTIVE_JOB_KEYS, (), "jobs_active"),
+        (sqlite._ACTIVE_JOBS, (), "jobs_active"),
         (sqlite._ACTIVE_UNITS, (), "units_active"),
         (sqlite._CLAIMABLE, (0, 1), "units_requested"),
         (sqlite._CLAIMABLE_OF, (0, "[]", 1), "units_requested"),

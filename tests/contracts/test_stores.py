@@ -26,6 +26,8 @@ class TestMemory(StoreContract):
 class TestSQLite(StoreContract):
     """Each handle is a connection of its own."""
 
+    folds = False
+
     @pytest.fixture
     def open_another(self, tmp_path: Path) -> Iterator[OpenAnother]:
         handles: list[Store] = []
