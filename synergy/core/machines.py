@@ -120,13 +120,11 @@ def kept(
     unchanged when its result is not newer than the generation that was consumed.  `outdated`: one
     of them is marked stale.
     """
-    if job.forced or job.consumed is None or job.result_state not in _KEEPABLE:
+    if job.forced or not _made_from(job, results):
         return None
-    if any(result > job.consumed.get(key, 1) for key, result in results.items()):
-        return None
-    applied = JobInput.KEEP_NOOP if job.result_state is JobState.NOOP else JobInput.KEEP_PROCESSED
+    assert job.result_state is not None
     return job.moved(
-        next_job_state(machine, job.state, applied),
+        next_job_state(machine, job.state, _KEPT_AS[job.result_state]),
         now,
         f"kept: no input has changed{f'; {BUILT_ON_STALE}' if outdated else ''}",
         outdated=outdated,
@@ -146,11 +144,7 @@ def reopened(
     if request in job.requests:
         return None
     holds = (*job.holds, request) if hold else job.holds
-    remembered = (*job.requests, request)[-REQUESTS_REMEMBERED:]
-    absorbs = job.state is JobState.EMBRYO or (
-        job.state is JobState.IN_PROGRESS and machine in _TWO_STAGES and not target
-    )
-    if absorbs:
+    if absorbs(machine, job.state, target=target):
         if not hold and not target:
             return None
         return job.moved(
@@ -158,7 +152,8 @@ def reopened(
             now,
             reason,
             holds=holds,
-            requests=remembered,
+            requests=_remembered(job, request),
+            reopened_from=None,
             forced=job.forced or (target and job.result > 0),
         )
     return job.moved(
@@ -167,9 +162,10 @@ def reopened(
         reason,
         generation=job.generation + 1,
         holds=holds,
-        requests=remembered,
-        # What it reads itself had changed: its inputs may all be as they were.
-        forced=target or (job.outdated and job.forced),
+        requests=_remembered(job, request),
+        reopened_from=job.standing if job.state.terminal else None,
+        # Who was named runs until it has succeeded, however often it is reopened before.
+        forced=job.forced or target,
         outdated=False,
         unit=None,
         attempts=0,
@@ -197,7 +193,7 @@ def marked(
         reason,
         outdated=True,
         forced=job.forced or own,
-        requests=(*job.requests, request)[-REQUESTS_REMEMBERED:] if request else job.requests,
+        requests=_remembered(job, request) if request else job.requests,
     )
 
 
@@ -209,13 +205,67 @@ def withdrawn(machine: str, job: Job, request: str, now: datetime, reason: str) 
         now,
         reason,
         generation=job.generation + 1,
-        requests=(*job.requests, request)[-REQUESTS_REMEMBERED:],
+        requests=_remembered(job, request),
         unit=None,
         attempts=0,
         runs=0,
         next_run=None,
         consuming=None,
     )
+
+
+def absorbs(machine: str, state: JobState, *, target: bool) -> bool:
+    """Whether a job in that state stays as it is when it is to be reopened: the generation that is
+    open has not started, or only runs provisionally so far."""
+    if state is JobState.EMBRYO:
+        return True
+    return state is JobState.IN_PROGRESS and machine in _TWO_STAGES and not target
+
+
+def taken_back(
+    machine: str,
+    job: Job,
+    request: str,
+    generations: Mapping[str, int],
+    results: Mapping[str, int],
+    now: datetime,
+    reason: str,
+) -> Job | None:
+    """The reopened job closed again as it stood, on the word of a request that withdraws that.
+
+    `generations` and `results` as of `kept`.  None where its result is not what could be made from
+    these inputs, or nobody knows how it stood.
+    """
+    stood = job.reopened_from
+    if stood is None or job.state is not JobState.EMBRYO or job.holds:
+        return None
+    if stood.state in _KEEPABLE and not _made_from(job, results):
+        return None
+    return job.moved(
+        next_job_state(machine, job.state, _KEPT_AS[stood.state]),
+        now,
+        reason,
+        consumed=dict(generations) if stood.state in _KEEPABLE else job.consumed,
+        requests=_remembered(job, request),
+        # It was to run in any case before, too, where it had failed or had been marked.
+        forced=job.forced and (stood.outdated or stood.state is JobState.FAILED),
+        outdated=stood.outdated,
+        reopened_from=None,
+        attempts=0,
+        unit=None,
+    )
+
+
+def _made_from(job: Job, results: Mapping[str, int]) -> bool:
+    """Whether its result stands and is no older than these of its inputs."""
+    if job.consumed is None or job.result_state not in _KEEPABLE:
+        return False
+    consumed = job.consumed
+    return all(result <= consumed.get(key, 1) for key, result in results.items())
+
+
+def _remembered(job: Job, request: str) -> tuple[str, ...]:
+    return (*job.requests, request)[-REQUESTS_REMEMBERED:]
 
 
 def released(job: Job, request: str, now: datetime) -> Job | None:
@@ -234,7 +284,7 @@ def parked(machine: str, job: Job, now: datetime, reason: str) -> Job:
 
 def skipped(machine: str, job: Job, now: datetime, reason: str, request: str = "") -> Job:
     """The job given up."""
-    remembered = (*job.requests, request)[-REQUESTS_REMEMBERED:] if request else job.requests
+    remembered = _remembered(job, request) if request else job.requests
     return job.moved(
         next_job_state(machine, job.state, JobInput.SKIP),
         now,
@@ -261,3 +311,9 @@ BUILT_ON_STALE = "built on what is marked stale"
 
 _TWO_STAGES = frozenset({"continuous", "recomputing"})
 _KEEPABLE = frozenset({JobState.PROCESSED, JobState.NOOP})
+_KEPT_AS = {
+    JobState.PROCESSED: JobInput.KEEP_PROCESSED,
+    JobState.NOOP: JobInput.KEEP_NOOP,
+    JobState.SKIPPED: JobInput.KEEP_SKIPPED,
+    JobState.FAILED: JobInput.KEEP_FAILED,
+}

@@ -95,6 +95,9 @@ class Job:
     outdated: bool = False
     #: Requests that hold it until all they touch is reopened.
     holds: tuple[str, ...] = ()
+    #: How it stood before the present generation was opened, while one request alone wants that;
+    #: None for the first generation, where others have joined, and where it was not terminal.
+    reopened_from: Standing | None = None
     #: Requests that it has already obeyed.
     requests: tuple[str, ...] = ()
     #: Why it is in this state, in words; empty where the state says all.

@@ -69,10 +69,14 @@ class JobInput(StrEnum):
     UNIT_GIVEN_UP = "unit given up"
     #: An operator, the policy ``on_failure="skip"`` or skipped inputs give the job up.
     SKIP = "skip"
-    #: All inputs came back unchanged: the standing result is kept.
+    #: All inputs came back unchanged, or its reopening is withdrawn: the standing result is kept.
     KEEP_PROCESSED = "keep processed"
     #: As above, the standing result being that there was nothing to do.
     KEEP_NOOP = "keep noop"
+    #: Its reopening is withdrawn before anything came of it: it is given up again.
+    KEEP_SKIPPED = "keep skipped"
+    #: As above: it has failed again.
+    KEEP_FAILED = "keep failed"
     #: A reprocess opens a new generation.
     REOPEN = "reopen"
     #: Nothing can be decided about it: deciding fails each time (protocol D12).
@@ -143,6 +147,8 @@ _EVERY_JOB: Mapping[tuple[JobState, JobInput], JobState] = {
     (_J.EMBRYO, _I.SKIP): _J.SKIPPED,
     (_J.EMBRYO, _I.KEEP_PROCESSED): _J.PROCESSED,
     (_J.EMBRYO, _I.KEEP_NOOP): _J.NOOP,
+    (_J.EMBRYO, _I.KEEP_SKIPPED): _J.SKIPPED,
+    (_J.EMBRYO, _I.KEEP_FAILED): _J.FAILED,
     (_J.EMBRYO, _I.REOPEN): _J.EMBRYO,
     (_J.EMBRYO, _I.PARK): _J.FAILED,
     (_J.IN_PROGRESS, _I.SKIP): _J.SKIPPED,

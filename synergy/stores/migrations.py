@@ -230,6 +230,10 @@ ALTER TABLE feed ADD COLUMN outdated INTEGER;
 """
 
 
+#: How jobs stood that were reopened: JSON; NULL: unknown, or not terminal.
+_REOPENED_FROM = "ALTER TABLE jobs ADD COLUMN reopened_from TEXT;"
+
+
 def _spread(connection: sqlite3.Connection) -> None:
     """From documents to columns; what the feed has forgotten, documents forget too."""
     for index in ("jobs_by_start", "jobs_active", "units_active", "units_requested"):
@@ -294,6 +298,7 @@ MIGRATIONS: tuple[Migration, ...] = (
     Migration(3, "boxes", _BOXES),
     Migration(4, "documents", _DOCUMENTS),
     Migration(5, "outdated", _OUTDATED),
+    Migration(6, "reopened from", _REOPENED_FROM),
 )
 
 _REGISTER = """

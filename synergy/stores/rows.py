@@ -22,7 +22,7 @@ from operator import itemgetter
 from typing import Any
 
 from synergy.core.intervals import Interval
-from synergy.core.model import Claim, FeedEntry, Job, Task, Transition, Unit
+from synergy.core.model import Claim, FeedEntry, Job, Standing, Task, Transition, Unit
 from synergy.core.states import UnitInput, next_unit_state
 from synergy.records import (
     JOB_STATES,
@@ -45,7 +45,7 @@ HEAD_COLUMNS = ("key", "process", "label", "start", '"end"')
 JOB_CHANGES = (
     *("state", "version", "active", "generation", "result", "result_state", "fingerprint"),
     *("consumed", "consuming", "attempts", "unit", "runs", "next_run", "forced", "outdated"),
-    *("holds", "requests", "reason"),
+    *("holds", "reopened_from", "requests", "reason"),
 )
 JOB_COLUMNS = (*HEAD_COLUMNS, *JOB_CHANGES, "told")
 #: What a unit is given when it is requested, for good, and what its writes change.
@@ -105,6 +105,7 @@ def job_changes(job: Job) -> Row:
         int(job.forced),
         1 if job.outdated else None,
         _json(job.holds or None),
+        None if job.reopened_from is None else _json(list(job.reopened_from)),
         _json(job.requests or None),
         _json(job.reason or None),
     )
@@ -114,7 +115,7 @@ def job_from_row(row: Row, transitions: tuple[Transition, ...]) -> Job:
     """The job whose row is in the order of `JOB_COLUMNS`."""
     (_, process, label, start, end, state, version, _, generation, result, result_state,
      fingerprint, consumed, consuming, attempts, unit, runs, next_run, forced, outdated, holds,
-     requests, reason, _) = row  # fmt: skip
+     reopened_from, requests, reason, _) = row  # fmt: skip
     return Job(
         process=process,
         interval=_interval(label, start, end),
@@ -133,6 +134,7 @@ def job_from_row(row: Row, transitions: tuple[Transition, ...]) -> Job:
         forced=bool(forced),
         outdated=bool(outdated),
         holds=() if holds is None else tuple(from_text(holds)),
+        reopened_from=None if reopened_from is None else _standing(*from_text(reopened_from)),
         requests=() if requests is None else tuple(from_text(requests)),
         reason="" if reason is None else from_text(reason),
         transitions=transitions,
@@ -273,6 +275,10 @@ def _generations(inputs: Mapping[str, int] | None) -> str | None:
 
 def _value(text: str | None) -> Any:
     return None if text is None else from_text(text)
+
+
+def _standing(state: str, *rest: Any) -> Standing:
+    return Standing(JOB_STATES[state], *rest)
 
 
 def _micros(instant: datetime | None) -> int | None:

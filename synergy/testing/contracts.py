@@ -53,6 +53,7 @@ from synergy.core.model import (
     Refused,
     Renewal,
     Request,
+    Standing,
     Task,
     Transition,
     Unit,
@@ -248,6 +249,7 @@ class StoreContract:
                 next_run=NOW + MICROSECOND,
                 forced=True,
                 holds=("request-1", "request-2"),
+                reopened_from=Standing(JobState.NOOP, 2, 2, 1, outdated=True),
                 requests=("request-0",),
             ).moved(JobState.FINAL_RUN, NOW, "because"),
         )

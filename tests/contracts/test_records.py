@@ -22,6 +22,7 @@ from synergy.core.model import (
     LedgerRecord,
     ProgramRecord,
     Request,
+    Standing,
     Task,
     Transition,
     Unit,
@@ -98,6 +99,8 @@ jobs = st.builds(
     forced=st.booleans(),
     outdated=st.booleans(),
     holds=names,
+    reopened_from=st.none()
+    | st.builds(Standing, st.sampled_from(JobState), counts, counts, counts, st.booleans()),
     requests=names,
     reason=texts,
     transitions=histories,

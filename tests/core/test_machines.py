@@ -328,3 +328,71 @@ def test_what_ends_on_a_marked_input_is_marked_at_once(machine: str) -> None:
             machine, failed, begun, ended(begun, UnitState.INVALID), NOW, None, outdated=True
         )
         assert not given_up.outdated
+
+
+@MACHINES
+def test_who_was_named_stays_forced_until_it_has_succeeded(machine: str) -> None:
+    failed = job(JobState.FAILED, generation=2, result=1, forced=True)
+    opened = machines.reopened(machine, failed, "r", NOW, target=False, hold=True, reason="")
+    assert opened is not None
+    assert opened.forced, "kept, it would stand with the result of before it was named"
+    begun = final(machine, replace(opened, holds=()))
+    fenced = machines.reopened(machine, begun, "s", NOW, target=False, hold=True, reason="")
+    assert fenced is not None
+    assert fenced.forced
+    done = machines.after_unit(machine, "hold", begun, ended(begun, UnitState.PROCESSED), NOW, None)
+    assert not done.forced
+
+
+def stood(state: JobState = JobState.PROCESSED, **changes: Any) -> Job:
+    result_state = state if state.finished else JobState.PROCESSED
+    known: dict[str, Any] = {
+        "generation": 3, "result": 2, "result_state": result_state, "consumed": {"a": 2},
+        "attempts": 2, "fingerprint": "f",
+    }  # fmt: skip
+    return job(state, **{**known, **changes})
+
+
+def opened(before: Job, request: str = "r", *, target: bool = True) -> Job:
+    job = machines.reopened("discrete", before, request, NOW, target=target, hold=True, reason="")
+    assert job is not None
+    job_released = machines.released(job, request, NOW)
+    assert job_released is not None
+    return job_released
+
+
+@pytest.mark.parametrize("state", [state for state in JobState if state.terminal])
+@pytest.mark.parametrize("outdated", [False, True])
+def test_what_was_reopened_may_be_closed_again_as_it_stood(state: JobState, outdated: bool) -> None:
+    before = stood(state, outdated=outdated)
+    reopened = opened(before)
+    assert reopened.reopened_from == before.standing
+    back = machines.taken_back("discrete", reopened, "w", {"a": 5}, {"a": 2}, NOW, "why")
+    assert back is not None
+    assert (back.state, back.generation) == (state, 4), "numbers are never given twice"
+    assert (back.result, back.result_state, back.fingerprint, back.outdated) == (
+        before.result, before.result_state, before.fingerprint, outdated,
+    )  # fmt: skip
+    renewed = state in (JobState.PROCESSED, JobState.NOOP)
+    assert back.consumed == ({"a": 5} if renewed else before.consumed)
+    assert (back.attempts, back.unit, back.reopened_from) == (0, None, None)
+    assert back.requests == ("r", "w")
+    assert back.forced == (outdated or state is JobState.FAILED)
+
+
+@pytest.mark.parametrize("results", [{"a": 3}, {"b": 2}])
+def test_what_was_made_from_older_inputs_is_not_closed_again(results: dict[str, int]) -> None:
+    reopened = opened(stood())
+    assert machines.taken_back("discrete", reopened, "w", results, results, NOW, "") is None
+
+
+def test_nobody_knows_how_it_stood_what_others_want_too_or_was_at_work() -> None:
+    joined = machines.reopened(
+        "discrete", opened(stood()), "s", NOW, target=False, hold=True, reason=""
+    )
+    fenced = opened(final("discrete", job(result=1, result_state=JobState.PROCESSED, consumed={})))
+    begun = final("discrete", opened(stood()))
+    assert joined is not None
+    for one in (joined, machines.released(joined, "s", NOW), fenced, begun, job()):
+        assert one is not None
+        assert machines.taken_back("discrete", one, "w", {}, {}, NOW, "") is None
