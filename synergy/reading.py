@@ -50,13 +50,15 @@ def read_loaded(store: Store, catalog: Catalog) -> tuple[Loaded, int]:
         name: tuple(job.interval.start for job in store.last_jobs(name, FIRINGS))
         for name in catalog.freeruns
     }
-    requests = tuple(store.open_requests())
+    requests = store.open_requests()
+    plans = {request.of: store.read_request(request.of) for request in requests if request.of}
     loaded = Loaded(
         ledgers=ledgers,
         entries=tuple(entries),
         jobs=tuple(jobs),
         units=tuple(units.values()),
-        requests=requests,
+        requests=tuple(requests),
+        plans={name: plan for name, plan in plans.items() if plan is not None},
         fired=fired,
         # Read last: what an open request has done already is there, and it is not done again.
         switches=store.read_documents("switches"),

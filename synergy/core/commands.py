@@ -31,6 +31,17 @@ class ReadJobs:
 
 
 @dataclass(frozen=True, slots=True)
+class MovePlan:
+    """Answered by `PlanMoved`: whoever applies or withdraws a plan takes it first."""
+
+    #: The request that applies or withdraws it.
+    request_id: str
+    #: As it shall stand, where it stands in the state `expected`.
+    plan: Request
+    expected: str
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerRequest:
     """Not answered: the request is read again where this got lost, and executed once."""
 
@@ -63,4 +74,4 @@ class SaveDocument:
     expected: int
 
 
-Command = SaveJob | SaveUnit | ReadJobs | AnswerRequest | MeasureSource | SaveDocument
+Command = SaveJob | SaveUnit | ReadJobs | MovePlan | AnswerRequest | MeasureSource | SaveDocument

@@ -35,6 +35,7 @@ from synergy.core.events import (
     JobsChanged,
     JobsRead,
     Loaded,
+    PlanMoved,
     RequestFiled,
     SourceMeasured,
     TimePassed,
@@ -44,7 +45,8 @@ from synergy.core.events import (
 )
 from synergy.core.intervals import Interval
 from synergy.core.model import Job, JobWrite, Json, Request, Unit, UnitWrite, embryo
-from synergy.core.operations import Key, Operations, answered, in_words
+from synergy.core.operations import Operations, answered, in_words
+from synergy.core.plans import Key
 from synergy.core.readiness import Hopeless, NotBegun, Pausing, Ready, Waiting, judge
 from synergy.core.states import AT_WORK, TERMINAL, UNIT_TERMINAL, JobState, UnitState
 from synergy.core.switchboard import Switchboard
@@ -183,8 +185,10 @@ class Engine:
                 self._record(now)
             case JobsChanged(jobs):
                 self._jobs_changed(jobs, now)
-            case RequestFiled(request):
-                self.operations.file(request, now)
+            case RequestFiled(request, plan):
+                self.operations.file(request, plan, now)
+            case PlanMoved():
+                self.operations.taken(event, now)
             case JobRefused(write, current):
                 self._job_refused(write, current, now)
             case UnitRefused(write, current):
@@ -234,7 +238,8 @@ class Engine:
             if job.process in self.catalog.freeruns:
                 self.timetable.put(job)
                 self._firing[job.process] = job.interval.start
-        open_requests = {request.id for request in loaded.requests}
+        # Jobs know a plan by its own id, whoever applies it.
+        open_requests = {name for each in loaded.requests for name in (each.id, each.of)}
         for job in list(self.timetable.active.values()):
             self._resume(job, units, now)
             for hold in job.holds:
@@ -249,7 +254,7 @@ class Engine:
         for name in self.catalog.freeruns:
             self._fire(name, now)
         for request in loaded.requests:
-            self._take(RequestFiled(request), now)
+            self._take(RequestFiled(request, loaded.plans.get(request.of)), now)
 
     def _resume(self, job: Job, units: Mapping[str, Unit], now: datetime) -> None:
         """Go on with an active job where the last scheduler left it."""

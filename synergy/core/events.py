@@ -30,6 +30,8 @@ class Loaded:
     #: Units that are not terminal, and the units of the jobs above.
     units: tuple[Unit, ...]
     requests: tuple[Request, ...]
+    #: What these apply or withdraw, by id.
+    plans: Mapping[str, Request] = field(default_factory=dict)
     #: The latest firings of each freerun, in any order.
     fired: Mapping[str, tuple[datetime, ...]]
     #: Documents of the kind "switches": version and content by key.
@@ -60,6 +62,8 @@ class RequestFiled:
     """An operator wants something."""
 
     request: Request
+    #: The plan, or other request, that it applies or withdraws; None where there is no such.
+    plan: Request | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +102,14 @@ class JobsRead:
 
     request_id: str
     jobs: Mapping[str, Job]
+
+
+@dataclass(frozen=True, slots=True)
+class PlanMoved:
+    """The answer to `MovePlan`: the plan as it stands now."""
+
+    request_id: str
+    plan: Request | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +160,7 @@ Event = (
     | UnitSaved
     | UnitRefused
     | JobsRead
+    | PlanMoved
     | SourceMeasured
     | DocumentSaved
     | DocumentRefused

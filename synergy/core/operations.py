@@ -3,24 +3,27 @@ one before.
 
 While an operation is under way the engine decides nothing else about the jobs that it touches.
 What it did half before a crash is executed again, and changes nothing the second time (I11).
+
+A plan is taken before it is applied or withdrawn: its document is moved, on the condition that
+nobody else has moved it.  So it is applied once, whoever asks for it and however often.  Jobs know
+it by its own id, by which it may be withdrawn later.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
 from synergy.core import machines, plans
 from synergy.core.catalog import Catalog
-from synergy.core.commands import AnswerRequest, Command, ReadJobs
-from synergy.core.events import JobsRead
+from synergy.core.commands import AnswerRequest, Command, MovePlan, ReadJobs
+from synergy.core.events import JobsRead, PlanMoved
 from synergy.core.intervals import BadLabel, Interval
 from synergy.core.model import Job, Json, Request, Unit, embryo
+from synergy.core.plans import Key, Place
+from synergy.core.states import JobState
 from synergy.core.timetable import Timetable
-
-#: A job by process and start.
-Key = tuple[str, datetime]
 
 
 class Desk(Protocol):
@@ -41,7 +44,7 @@ class Desk(Protocol):
     def consider(self, name: str, interval: Interval, now: datetime) -> None:
         """Look whether the job can go a step further."""
 
-    def trigger(self, request: Request, targets: Iterable[plans.Place], now: datetime) -> str:
+    def trigger(self, request: Request, targets: Iterable[Place], now: datetime) -> str:
         """Run at once what waits for its time, and answer; the reason where nothing does."""
 
     def switch_over(self, request: Request, now: datetime) -> str:
@@ -49,16 +52,29 @@ class Desk(Protocol):
 
 
 @dataclass(slots=True)
+class _Phase:
+    """A part of an operation, with the jobs that it is about."""
+
+    name: str
+    places: list[Place]
+
+
+@dataclass(slots=True)
 class _Operation:
     """A request being executed: in phases, each begun when the store has taken the one before."""
 
+    #: What is carried out, by whose id jobs know it: the request itself, or the plan.
     request: Request
-    order: list[plans.Place]
+    #: The request that asks for it, and is to be answered.
+    asking: Request
+    order: list[Place]
     targets: frozenset[Key]
     #: Phases that are left, the present one first.
-    phases: deque[str]
+    phases: deque[_Phase]
+    #: The plan as it is being taken; None where it need not be, or is.
+    taking: Request | None = None
     #: Jobs that the present phase still has to see written.
-    waiting: dict[Key, plans.Place] = field(default_factory=dict)
+    waiting: dict[Key, Place] = field(default_factory=dict)
     #: Units that it still has to see canceled.
     canceling: set[str] = field(default_factory=set)
     #: Terminal jobs as read from the store.
@@ -67,6 +83,12 @@ class _Operation:
     begun: bool = False
     #: What it did, for the answer.
     touched: list[Json] = field(default_factory=list)
+    #: What it leaves as it is, and why.
+    left: dict[Key, str] = field(default_factory=dict)
+
+
+class _Refusal(Exception):
+    """Why a request cannot be executed, in a sentence."""
 
 
 class Operations:
@@ -76,7 +98,8 @@ class Operations:
         #: Jobs that the present operation touches.
         self.frozen: set[Key] = set()
         self._desk = desk
-        self._filed: deque[Request] = deque()
+        #: Each with the plan that it applies or withdraws, as far as is known.
+        self._filed: deque[tuple[Request, Request | None]] = deque()
         self._known: set[str] = set()
         self._present: _Operation | None = None
 
@@ -85,11 +108,25 @@ class Operations:
         """Whether one is being executed."""
         return self._present is not None
 
-    def file(self, request: Request, now: datetime) -> None:
+    def file(self, request: Request, plan: Request | None, now: datetime) -> None:
         """Execute it as soon as those before it are done."""
         if request.id not in self._known:
             self._known.add(request.id)
-            self._filed.append(request)
+            self._filed.append((request, plan))
+        self._next_operation(now)
+
+    def taken(self, event: PlanMoved, now: datetime) -> None:
+        """How a plan stands that was to be taken: go on, or look at the request anew."""
+        operation = self._present
+        if operation is None or operation.asking.id != event.request_id:
+            return
+        if event.plan == operation.taking:
+            operation.taking = None
+            self._tell_others(event.plan)
+            self._read(operation)
+            return
+        self._present, self.frozen = None, set()
+        self._filed.appendleft((operation.asking, event.plan))
         self._next_operation(now)
 
     def take_over(self, job: Job) -> None:
@@ -116,15 +153,6 @@ class Operations:
             self._present.canceling.discard(unit_key)
             self._next_phase(now)
 
-    def _next_operation(self, now: datetime) -> None:
-        while self._present is None and self._filed:
-            request = self._filed.popleft()
-            refusal = self._begin_operation(request, now)
-            if refusal:
-                for job in list(self._desk.timetable.active.values()):
-                    self.release(job, request.id, now)
-                self._desk.ask(answered(request, "refused", {"why": refusal}, now))
-
     def release(self, job: Job, request: str, now: datetime) -> None:
         """Take off what the first half of a request left that cannot be executed any more."""
         if not self._desk.is_written((job.process, job.interval.start)):
@@ -132,78 +160,156 @@ class Operations:
             if released is not None:
                 self._desk.save(released, job)
 
-    def _begin_operation(self, request: Request, now: datetime) -> str:
-        """Start executing a request; the reason where it cannot be."""
-        if request.action == "switch":
-            return self._desk.switch_over(request, now)
-        if request.process in self._desk.catalog.freeruns:
+    def _next_operation(self, now: datetime) -> None:
+        while self._present is None and self._filed:
+            request, plan = self._filed.popleft()
+            try:
+                self._begin_operation(request, plan, now)
+            except _Refusal as refusal:
+                for job in list(self._desk.timetable.active.values()):
+                    self.release(job, request.of or request.id, now)
+                self._answer(request, "refused", {"why": str(refusal)}, now)
+
+    def _begin_operation(self, request: Request, plan: Request | None, now: datetime) -> None:
+        """Start executing a request."""
+        match request.action:
+            case "apply":
+                operation = self._applying(request, _planned(request, plan), now)
+            case "withdraw":
+                operation = self._withdrawing(request, _planned(request, plan), now)
+            case "trigger":
+                refusal = self._desk.trigger(request, self._named(request), now)
+                if refusal:
+                    raise _Refusal(refusal)
+                return
+            case "switch":
+                refusal = self._desk.switch_over(request, now)
+                if refusal:
+                    raise _Refusal(refusal)
+                return
+            case action if action in (*plans.ACTIONS, "mark"):
+                operation = self._carrying_out(request, request, now)
+            case action:
+                known = ", ".join(plans.ACTIONS)
+                raise _Refusal(
+                    f"action {action!r} is none of {known}, mark, switch, trigger, apply, withdraw"
+                )
+        if operation is None:
+            return
+        self._present = operation
+        self.frozen = {(name, interval.start) for name, interval in operation.order}
+        if operation.taking is None:
+            self._read(operation)
+        else:
+            assert plan is not None
+            self._desk.ask(MovePlan(request.id, operation.taking, plan.state))
+
+    def _carrying_out(self, request: Request, asking: Request, now: datetime) -> _Operation:
+        """Reprocess, skip, unskip or mark: what it touches."""
+        found = self._scope(request, now)
+        names = _PHASES.get(request.action, ("hold", "reopen", "release"))
+        phases = deque(_Phase(name, found.order) for name in names)
+        return _Operation(request, asking, found.order, found.targets, phases)
+
+    def _applying(self, request: Request, plan: Request, now: datetime) -> _Operation:
+        operation = self._carrying_out(plan, request, now)
+        if plan.state == "done" and plan.answer.get("applied_by") == request.id:
+            return operation  # before a crash
+        if plan.state != "planned":
+            raise _Refusal(_no_longer_planned(plan))
+        self._refuse_grown(plan, now)
+        operation.taking = replace(
+            plan, state="done", answered_at=now, answer={"applied_by": request.id}
+        )
+        return operation
+
+    def _refuse_grown(self, plan: Request, now: datetime) -> None:
+        """Refuse a plan by which more would change than was planned."""
+        view = self._desk.timetable
+        joined = plans.plan(view, plan.action, self._named(plan), now).joined(
+            plans.Ranges.of_content(plan.options.get("touched"))
+        )
+        if joined:
+            raise _Refusal(plans.outdated(plan.id, joined))
+
+    def _withdrawing(self, request: Request, plan: Request, now: datetime) -> _Operation:
+        """Give up a plan; of one that was carried out, take back what has not started."""
+        again = plan.state == "withdrawn" and plan.answer.get("withdrawn_by") == request.id
+        if not again and plan.state not in ("planned", "done"):
+            raise _Refusal(_no_longer_planned(plan))
+        carried_out = plan.state == "done" or (again and _was_carried_out(plan))
+        if carried_out and plan.action == "skip":
+            raise _Refusal(
+                f"{plan.id} has skipped already, which cannot be taken back; "
+                "unskip opens again what is skipped"
+            )
+        operation = _Operation(plan, request, [], frozenset(), deque())
+        if carried_out:
+            found = self._scope(plan, now)
+            operation.order = found.order
+            operation.phases = deque(
+                _Phase("take back", places)
+                for places in plans.waves(self._desk.catalog, found.order)
+            )
+        if not again:
+            answer = {**plan.answer, "withdrawn_by": request.id}
+            operation.taking = replace(plan, state="withdrawn", answered_at=now, answer=answer)
+        return operation
+
+    def _scope(self, request: Request, now: datetime) -> plans.Scope:
+        view = self._desk.timetable
+        return plans.scope(view, request.action, self._named(request), now, request.id)
+
+    def _named(self, request: Request) -> list[Place]:
+        """The intervals that it names."""
+        catalog = self._desk.catalog
+        if request.process in catalog.freeruns:
             if request.action != "trigger":
-                return f"{request.process} is a freerun: it can be triggered, switched off and on"
-            return self._desk.trigger(request, (), now)
-        process = self._desk.catalog.processes.get(request.process)
+                raise _Refusal(
+                    f"{request.process} is a freerun: it can be triggered, switched off and on"
+                )
+            return []
+        process = catalog.processes.get(request.process)
         if process is None:
-            return f"no process {request.process} is registered"
-        targets = []
+            raise _Refusal(f"no process {request.process} is registered")
+        named = []
         for start in request.starts:
             try:
                 interval = process.calendar.starting_at(start)
             except BadLabel as error:
-                return str(error)
-            if not self._desk.catalog.exists(process.name, interval):
-                return f"{interval.label} lies outside the span of tree {process.tree}"
-            targets.append((process.name, interval))
-        match request.action:
-            case "reprocess":
-                order = plans.to_reopen(
-                    self._desk.catalog,
-                    targets,
-                    lambda place: self._desk.timetable.begun(*place, now),
-                )
-                phases = deque(["hold", "reopen", "release"])
-            case "skip":
-                order = plans.to_skip(self._desk.catalog, targets)
-                phases = deque(["skip"])
-            case "mark":
-                order = plans.to_reopen(
-                    self._desk.catalog,
-                    targets,
-                    lambda place: self._desk.timetable.begun(*place, now),
-                )
-                # Again, for what was at work and has ended before the first mark was known.
-                phases = deque(["mark", "mark"])
-            case "trigger":
-                return self._desk.trigger(request, targets, now)
-            case _:
-                known = "reprocess, skip, mark, switch, trigger"
-                return f"action {request.action!r} is none of {known}"
-        self._present = _Operation(
-            request, order, frozenset((name, interval.start) for name, interval in targets), phases
-        )
-        self.frozen = {(name, interval.start) for name, interval in order}
+                raise _Refusal(str(error)) from error
+            if not catalog.exists(process.name, interval):
+                raise _Refusal(f"{interval.label} lies outside the span of tree {process.tree}")
+            named.append((process.name, interval))
+        return named
+
+    def _read(self, operation: _Operation) -> None:
+        """Have the terminal jobs read that it touches."""
         unknown = tuple(
             f"{name}@{interval.label}"
-            for name, interval in order
+            for name, interval in operation.order
             if self._desk.timetable.job(name, interval) is None
         )
-        self._desk.ask(ReadJobs(request.id, unknown))
-        return ""
+        self._desk.ask(ReadJobs(operation.asking.id, unknown))
 
     def begin(self, event: JobsRead, now: datetime) -> None:
         """What it touches was read: do it."""
         operation = self._present
-        if operation is not None and operation.request.id == event.request_id:
+        if operation is not None and operation.asking.id == event.request_id:
             operation.read.update(event.jobs)
             operation.begun = True
             self._begin_phase(operation, now)
+            self._next_phase(now)
 
     def _begin_phase(self, operation: _Operation, now: datetime) -> None:
-        if operation.phases[0] == "release":
-            operation.order += self._held_besides(operation)
-        for place in operation.order:
-            self._step(operation, place, now)
-        self._next_phase(now)
+        if operation.phases:
+            phase = operation.phases[0]
+            if phase.name == "release":
+                phase.places = phase.places + self._held_besides(operation)
+            for place in phase.places:
+                self._step(operation, place, now)
 
-    def _held_besides(self, operation: _Operation) -> list[plans.Place]:
+    def _held_besides(self, operation: _Operation) -> list[Place]:
         """What else it holds: who began to execute it may have planned by another clock."""
         return [
             (name, job.interval)
@@ -215,19 +321,21 @@ class Operations:
         operation = self._present
         if operation is None or not operation.begun:
             return
-        if operation.waiting or operation.canceling:
-            return
-        operation.phases.popleft()
-        if operation.phases:
+        while not (operation.waiting or operation.canceling):
+            if len(operation.phases) <= 1:
+                self._end_operation(operation, now)
+                return
+            operation.phases.popleft()
             self._begin_phase(operation, now)
-            return
+
+    def _end_operation(self, operation: _Operation, now: datetime) -> None:
         self._present, self.frozen = None, set()
-        self._desk.ask(answered(operation.request, "done", {"touched": operation.touched}, now))
+        self._answer(operation.asking, "done", _told(operation), now)
         for name, interval in operation.order:
             self._desk.consider(name, interval, now)
         self._next_operation(now)
 
-    def _step(self, operation: _Operation, place: plans.Place, now: datetime) -> None:
+    def _step(self, operation: _Operation, place: Place, now: datetime) -> None:
         """Do to one job what the present phase wants, unless it is done already."""
         name, interval = place
         key = (name, interval.start)
@@ -256,7 +364,7 @@ class Operations:
         request, process = operation.request, self._desk.catalog.processes[job.process]
         target = key in operation.targets
         why = in_words(request)
-        match operation.phases[0]:
+        match operation.phases[0].name:
             case "hold" if not self._only_target(operation, key):
                 return machines.reopened(
                     process.machine, job, request.id, now, target=target, hold=True, reason=why
@@ -271,7 +379,60 @@ class Operations:
                 return machines.skipped(process.machine, job, now, why, request.id)
             case "mark":
                 return machines.marked(job, now, why, own=target, request=request.id)
+            case "take back":
+                return self._taken_back(operation, job, key, now)
         return None
+
+    def _taken_back(self, operation: _Operation, job: Job, key: Key, now: datetime) -> Job | None:
+        """The job closed as it stood, where it has not started and its inputs stand as they did."""
+        why = self._why_left(operation, job)
+        if why is None:
+            operation.left.pop(key, None)
+        elif why:
+            operation.left[key] = why
+        if why is not None:
+            return None
+        generations, results = self._desk.timetable.inputs_generations(job.process, job.interval)
+        closed = machines.taken_back(
+            self._desk.catalog.processes[job.process].machine,
+            job,
+            operation.asking.id,
+            generations,
+            results,
+            now,
+            _back_in_words(operation.asking, job),
+        )
+        if closed is None:
+            operation.left[key] = "its inputs have changed"
+        return closed
+
+    def _why_left(self, operation: _Operation, job: Job) -> str | None:
+        """Why it is not closed again; empty where there is nothing to tell, None where it is."""
+        of = operation.request.id
+        if of not in job.requests:
+            return ""
+        if job.state.terminal:
+            return "" if _stands_as_before(job) else "it has run"
+        if job.state.at_work:
+            return "it has begun" if job.generation > 1 else ""
+        if job.holds or job.reopened_from is None or job.requests[-1] != of:
+            return "another request wants it, or it was at work before" * (job.generation > 1)
+        catalog, timetable = self._desk.catalog, self._desk.timetable
+        for given in catalog.inputs(job.process, job.interval):
+            for one in catalog.intervals_of(given):
+                if (given.process, one.start) not in self.frozen:
+                    continue
+                other = self._document(operation, given.process, one)
+                if of in other.requests and not _stands_as_before(other):
+                    how = "has run" if other.state.terminal else "runs again"
+                    return f"its input {other.process} {other.interval.label} {how}"
+        unfinished = any(
+            not state.finished
+            for given in catalog.inputs(job.process, job.interval)
+            for _, _, state in timetable.runs(given)
+        )
+        builds = job.reopened_from.state in (JobState.PROCESSED, JobState.NOOP)
+        return "its inputs are not finished" if builds and unfinished else None
 
     def _only_target(self, operation: _Operation, key: Key) -> bool:
         """Whether the job was named and does not build on another that was named.
@@ -295,13 +456,37 @@ class Operations:
         derived = embryo(name, interval)
         return operation.read.get(derived.key, derived)
 
+    def _answer(
+        self, request: Request, state: str, answer: Mapping[str, Json], now: datetime
+    ) -> None:
+        """Answer it, and let those who wait and are about it know."""
+        command = answered(request, state, answer, now)
+        self._desk.ask(command)
+        self._tell_others(command.request)
+
+    def _tell_others(self, moved: Request | None) -> None:
+        self._filed = deque(
+            (request, moved if moved is not None and request.of == moved.id else plan)
+            for request, plan in self._filed
+        )
+
+
+#: The phases of those actions that are not to reopen.
+_PHASES: Mapping[str, tuple[str, ...]] = {
+    "skip": ("skip",),
+    # Again, for what was at work and has ended before the first mark was known.
+    "mark": ("mark", "mark"),
+}
+
 
 def _standing(job: Job) -> tuple[int, str, bool]:
     """What an answer tells of a job."""
     return job.generation, job.state, job.outdated
 
 
-def answered(request: Request, state: str, answer: dict[str, Json], now: datetime) -> AnswerRequest:
+def answered(
+    request: Request, state: str, answer: Mapping[str, Json], now: datetime
+) -> AnswerRequest:
     """The command that answers it."""
     return AnswerRequest(replace(request, state=state, answered_at=now, answer=answer))
 
@@ -311,3 +496,56 @@ def in_words(request: Request) -> str:
     by = f" by {request.actor}" if request.actor else ""
     why = f": {request.reason}" if request.reason else ""
     return f"{request.action} {request.id}{by}{why}"
+
+
+def _planned(request: Request, plan: Request | None) -> Request:
+    """What the request is about, if it can be applied or withdrawn at all."""
+    if plan is None:
+        raise _Refusal(f"there is no plan {request.of}")
+    if plan.action not in plans.ACTIONS:
+        raise _Refusal(f"{plan.id} is no plan: it is a request to {plan.action}")
+    return plan
+
+
+def _no_longer_planned(plan: Request) -> str:
+    kind = "request" if "touched" in plan.answer else "plan"
+    match plan.state:
+        case "done":
+            return f"{kind} {plan.id} has been {'applied' if kind == 'plan' else 'done'} already"
+        case "withdrawn":
+            return f"{kind} {plan.id} has been withdrawn already"
+        case "refused":
+            return f"{plan.id} was refused: {plan.answer.get('why')}"
+    return f"{plan.id} is not carried out yet"
+
+
+def _was_carried_out(plan: Request) -> bool:
+    return "applied_by" in plan.answer or "touched" in plan.answer
+
+
+def _back_in_words(asking: Request, job: Job) -> str:
+    """Why the job is closed again, and with what it stood before, where that is remembered."""
+    state = None if job.reopened_from is None else job.reopened_from.state
+    reasons = [made.reason for made in job.transitions if made.after == state]
+    return in_words(asking) + (f"; before: {reasons[-1]}" if reasons and reasons[-1] else "")
+
+
+def _stands_as_before(job: Job) -> bool:
+    """Whether a job that was reopened has ended, and with the result that it had."""
+    unchanged = job.state.terminal and job.result < job.generation
+    return unchanged and (job.state.finished or not job.attempts)
+
+
+def _told(operation: _Operation) -> dict[str, Json]:
+    answer: dict[str, Json] = {"touched": operation.touched}
+    if operation.asking.action == "withdraw":
+        answer["left"] = [
+            {
+                "process": name,
+                "interval": interval.label,
+                "why": operation.left[name, interval.start],
+            }
+            for name, interval in reversed(operation.order)
+            if (name, interval.start) in operation.left
+        ]
+    return answer

@@ -194,6 +194,10 @@ class Timetable:
         known = self.ledgers[process].size or any(name == process for name, _ in self.active)
         return bool(known)
 
+    def standing(self, process: str, interval: Interval) -> Standing | None:
+        """How a terminal job stands; None for any other."""
+        return self.ledgers[process].at(interval.start)
+
     def agrees(self, job: Job) -> bool:
         """Whether the ledger has a stored job as it stands."""
         standing = self.ledgers[job.process].at(job.interval.start)

@@ -27,6 +27,7 @@ from synergy.core.commands import (
     AnswerRequest,
     Command,
     MeasureSource,
+    MovePlan,
     ReadJobs,
     SaveDocument,
     SaveJob,
@@ -42,6 +43,7 @@ from synergy.core.events import (
     JobSaved,
     JobsChanged,
     JobsRead,
+    PlanMoved,
     RequestFiled,
     TimePassed,
     UnitChanged,
@@ -59,7 +61,7 @@ from synergy.core.model import (
     Unit,
     embryo,
 )
-from synergy.core.operations import Key
+from synergy.core.plans import Key
 from synergy.core.recovery import REASON_LIMIT
 from synergy.core.states import UnitState
 from synergy.errors import Unreachable
@@ -271,7 +273,8 @@ class Scheduler:
         for request in self.setting.store.open_requests():
             if request.id not in self._requests:
                 self._requests.add(request.id)
-                events.append(RequestFiled(request))
+                plan = self.setting.store.read_request(request.of) if request.of else None
+                events.append(RequestFiled(request, plan))
         return events
 
     def _changes(self) -> list[Event]:
@@ -399,6 +402,10 @@ class Scheduler:
                 case ReadJobs(request_id, keys):
                     events.append(JobsRead(request_id, store.read_jobs(keys)))
                     events += self._changes()  # nothing is known later than what follows from it
+                case MovePlan(request_id, plan, expected):
+                    moved = store.move_request(plan, expected)
+                    standing = plan if moved else store.read_request(plan.id)
+                    events.append(PlanMoved(request_id, standing))
                 case AnswerRequest(request):
                     store.move_request(request, "filed")
                     self._obeyed.append(request)

@@ -8,9 +8,10 @@
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from synergy.core import recovery
+from synergy.core import plans, recovery
 from synergy.core.building import build
 from synergy.core.context import Context
 from synergy.core.intervals import Interval
@@ -158,11 +159,42 @@ class Stage:
         self, action: str, process: str, *labels: str, reason: str = "", **options: Json
     ) -> Request:
         """File a request, let it be executed; the request as answered."""
+        return self.file(self._request(action, process, *labels, reason=reason, **options))
+
+    def plan(self, action: str, process: str, *labels: str) -> Request:
+        """Store the plan of a request; nothing comes of it until it is applied."""
+        named = [(process, self.interval(process, label)) for label in labels]
+        made = plans.plan(self.timetable, action, named, self.clock.now())
+        return self.file(
+            replace(
+                self._request(action, process, *labels), state="planned", options=made.options()
+            )
+        )
+
+    def apply(self, plan: Request) -> Request:
+        """Apply a plan; the request to do so as answered."""
+        return self.file(replace(self._request("apply", plan.process), of=plan.id))
+
+    def withdraw(self, plan: Request) -> Request:
+        """Withdraw a plan or another request; the request to do so as answered."""
+        return self.file(replace(self._request("withdraw", plan.process), of=plan.id))
+
+    def file(self, request: Request) -> Request:
+        """File it, let it be executed; the request as it stands then."""
+        self.store.file_request(request)
+        self.settle()
+        answered = self.store.read_request(request.id)
+        assert answered is not None
+        return answered
+
+    def _request(
+        self, action: str, process: str, *labels: str, reason: str = "", **options: Json
+    ) -> Request:
         self._requests += 1
         starts: tuple[datetime, ...] = ()
         if process in self.catalog.processes:
             starts = tuple(self.interval(process, label).start for label in labels)
-        request = Request(
+        return Request(
             id=f"r{self._requests}",
             action=action,
             process=process,
@@ -171,11 +203,6 @@ class Stage:
             reason=reason,
             options=options,
         )
-        self.store.file_request(request)
-        self.settle()
-        answered = self.store.read_request(request.id)
-        assert answered is not None
-        return answered
 
     def interval(self, process: str, label: str) -> Interval:
         """The interval that a label names."""

@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 from synergy.core.building import build
 from synergy.core.catalog import Catalog
 from synergy.core.context import Context, daily, hourly, last, monthly, offset, previous, tree
-from synergy.core.plans import Place, to_reopen, to_skip
+from synergy.core.intervals import Interval
+from synergy.core.model import Job, Standing
+from synergy.core.plans import Place, Plan, Ranges, plan, to_reopen, to_skip
+from synergy.core.states import JobState
+from synergy.core.timetable import Timetable
 
 NOW = datetime(2027, 6, 1, tzinfo=UTC)
 
@@ -119,3 +123,175 @@ def test_a_skip_of_a_leaf_touches_what_lies_below_it_alone(process: str) -> None
 def test_a_skipped_month_takes_only_the_days_of_its_span() -> None:
     days = [said([one])[0] for one in to_skip(CATALOG, [place("m", "2026-11")]) if one[0] == "d"]
     assert sorted(days) == ["d 18", "d 19", "d 20", "d 21"]
+
+
+# plans
+
+
+def timetable(*, but: dict[tuple[str, str], Standing | Job | None] | None = None) -> Timetable:
+    """Everything has ended, but these."""
+    found = Timetable(CATALOG)
+    for name, process in CATALOG.processes.items():
+        start, end = CATALOG.spans[name]
+        assert end is not None
+        for interval in process.calendar.between(start, end):
+            stands = (but or {}).get((name, interval.label), DONE)
+            if isinstance(stands, Job):
+                found.put(stands)
+            else:
+                found.ledgers[name].put(interval, stands)
+    return found
+
+
+DONE = Standing(JobState.PROCESSED, 1, 1, 1)
+
+
+def told(plan: Plan) -> list[tuple[str, str, str]]:
+    return [
+        (said([(step.process, step.interval)])[0], step.because, step.run.value)
+        for step in plan.steps
+    ]
+
+
+def test_a_plan_tells_what_changes_why_and_whether_a_unit_is_made_inputs_first() -> None:
+    made = plan(timetable(), "reprocess", [place("h", "2026-11-19T07")], NOW)
+    lines = told(made)
+    assert lines[0] == ("h 19T07", "named", "certain")
+    assert {*lines[1:]} == {
+        ("g 19T07", "depends on h 2026-11-19T07", "unless kept"),
+        ("d 19", "its child h 2026-11-19T07", "unless kept"),
+        ("m 2026-11", "its child d 2026-11-19", "unless kept"),
+        ("c 19", "depends on d 2026-11-19", "unless kept"),
+        ("c 20", "depends on c 2026-11-19", "unless kept"),
+        ("c 21", "depends on c 2026-11-20", "unless kept"),
+        ("a 19", "depends on d 2026-11-19", "unless kept"),
+        ("a 21", "depends on d 2026-11-19", "unless kept"),
+        ("t 19", "depends on d 2026-11-19", "unless kept"),
+        ("t 20", "depends on d 2026-11-19", "unless kept"),
+    }
+    assert {(step.was, step.becomes, step.generation) for step in made.steps} == {
+        ("processed", "embryo", 2)
+    }
+    assert made.options()["certain"] == 1
+    assert made.options()["unless_kept"] == 10
+
+
+def test_several_causes_are_counted_and_hours_are_in_their_order() -> None:
+    hours = [place("h", f"2026-11-19T{hour:02}") for hour in (9, 7, 8)]
+    lines = told(plan(timetable(), "reprocess", hours, NOW))
+    assert ("d 19", "its child h 2026-11-19T07 and 2 more", "unless kept") in lines
+    named = [line[0] for line in lines if line[1] == "named"]
+    assert named == ["h 19T07", "h 19T08", "h 19T09"]
+
+
+def test_without_a_result_that_could_be_kept_a_unit_is_made_for_certain() -> None:
+    but: dict[tuple[str, str], Standing | Job | None] = {
+        ("d", "2026-11-19"): Standing(JobState.FAILED, 1, 0, 3),
+        ("t", "2026-11-19"): Standing(JobState.SKIPPED, 2, 2, 0),
+        ("m", "2026-11"): job_at_work("m", "2026-11"),
+        ("c", "2026-11-19"): None,
+        ("c", "2026-11-20"): None,
+        ("c", "2026-11-21"): None,
+    }
+    steps = plan(timetable(but=but), "reprocess", [place("h", "2026-11-19T07")], NOW).steps
+    found = {(step.process, step.interval.label): step for step in steps}
+    assert ("c", "2026-11-19") not in found, "it has not run yet"
+    assert found["d", "2026-11-19"].run == found["t", "2026-11-19"].run == "certain"
+    month = found["m", "2026-11"]
+    assert (month.was, month.cancels, month.run) == ("in_progress", True, "certain")
+
+
+def job_at_work(process: str, label: str) -> Job:
+    _, interval = place(process, label)
+    return Job(process=process, interval=interval, state=JobState.IN_PROGRESS, unit="u", version=2)
+
+
+@pytest.mark.parametrize(
+    ("action", "state", "why"),
+    [
+        ("reprocess", None, "h 2026-11-19T07 has not run yet, and will when it is due"),
+        ("skip", DONE, "h 2026-11-19T07 is processed already"),
+        ("unskip", DONE, "h 2026-11-19T07 is processed, not skipped"),
+        ("unskip", None, "h 2026-11-19T07 is embryo, not skipped"),
+    ],
+)
+def test_what_is_named_and_left_is_told_with_the_reason(
+    action: str, state: Standing | None, why: str
+) -> None:
+    view = timetable(but={("h", "2026-11-19T07"): state}) if state else Timetable(CATALOG)
+    made = plan(view, action, [place("h", "2026-11-19T07")], NOW)
+    assert (made.steps, made.left) == ((), (why,))
+
+
+@settings(max_examples=60, deadline=None)
+@given(targets, st.sampled_from(["reprocess", "skip"]))
+def test_a_plan_lists_each_once_inputs_before_who_consumes_them(
+    chosen: list[Place], action: str
+) -> None:
+    view = timetable() if action == "reprocess" else Timetable(CATALOG)
+    steps = plan(view, action, chosen, NOW).steps
+    position = {(step.process, step.interval.start): n for n, step in enumerate(steps)}
+    assert len(position) == len(steps)
+    for step in steps:
+        for consumer, its in CATALOG.consumers(step.process, step.interval):
+            if action == "reprocess":
+                assert position[consumer, its.start] > position[step.process, step.interval.start]
+
+
+@settings(max_examples=60, deadline=None)
+@given(targets, targets)
+def test_ranges_hold_what_was_put_into_them_and_know_what_they_share(
+    some: list[Place], others: list[Place]
+) -> None:
+    one, two = Ranges.of(some), Ranges.of(others)
+    assert Ranges.of_content(one.content()) == one
+    keys = {(name, interval.start) for name, interval in some}
+    for name, process in CATALOG.processes.items():
+        start, end = CATALOG.spans[name]
+        assert end is not None
+        for interval in process.calendar.between(start, end):
+            assert ((name, interval.start) in one) == ((name, interval.start) in keys)
+    shared = {
+        (name, interval.start)
+        for name, start, end in one.overlap(two)
+        for interval in CATALOG.processes[name].calendar.between(start, end)
+    }
+    assert shared == keys & {(name, interval.start) for name, interval in others}
+
+
+def test_a_range_of_neighbours_is_one() -> None:
+    hours = [place("h", f"2026-11-19T{hour:02}") for hour in range(24)]
+    bounds = Ranges.of(hours).bounds
+    assert len(bounds["h"]) == 2
+
+
+def test_what_a_plan_costs_does_not_grow_with_history() -> None:
+    """Consumers asked for: twice each that it touches, whatever else has ended."""
+    long = build(
+        Context(
+            tree(
+                "site",
+                [monthly("m", run="w:f"), daily("d", run="w:f"), hourly("h", run="w:f")],
+                start="1900-01-01",
+            )
+        ),
+        NOW,
+    )
+    view = Timetable(long)
+    for name, process in long.processes.items():
+        start, _ = long.spans[name]
+        view.ledgers[name].put(Interval(start, process.calendar.containing(NOW).start, ""), DONE)
+    looks = 0
+
+    class Counting(Timetable):
+        def standing(self, process: str, interval: Interval) -> Standing | None:
+            nonlocal looks
+            looks += 1
+            return super().standing(process, interval)
+
+    counting = Counting(long)
+    counting.ledgers = view.ledgers
+    hour = long.processes["h"].calendar.parse("2026-11-19T07")
+    made = plan(counting, "reprocess", [("h", hour)], NOW)
+    assert len(made.steps) == 3
+    assert looks <= 9

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from synergy.core import plans
 from synergy.core.context import Context, daily, freerun, hourly, monthly, previous, tree
 from synergy.core.model import Applied, Job, JobWrite, Refused, Request, Unit, UnitWrite
 from synergy.errors import Unreachable
@@ -112,13 +113,16 @@ def reprocess(*labels: str, process: str = "h", number: str = "r") -> Step:
     return act
 
 
-def skip(process: str, label: str) -> Step:
+def plan(process: str, label: str, number: str = "p") -> Step:
     def act(stage: Stage) -> None:
-        start = stage.interval(process, label).start
-        request = Request(
-            id="s", action="skip", process=process, starts=(start,), filed_at=stage.clock.now()
-        )
-        stage.store.file_request(request)
+        interval = stage.interval(process, label)
+        made = plans.plan(stage.timetable, "reprocess", [(process, interval)], stage.clock.now())
+        stage.store.file_request(
+            Request(
+                id=number, action="reprocess", process=process, starts=(interval.start,),
+                state="planned", options=made.options(), filed_at=stage.clock.now(),
+            )
+        )  # fmt: skip
         stage.settle()
 
     return act
@@ -139,6 +143,39 @@ def switch(process: str, number: str, **options: Any) -> Step:
         stage.settle()
 
     return act
+
+
+def to(action: str, number: str = "p", again: str = "") -> Step:
+    """Apply or withdraw a plan."""
+
+    def act(stage: Stage) -> None:
+        stage.store.file_request(
+            Request(
+                id=f"{action} {number}{again}", action=action, process="h", starts=(), of=number,
+                filed_at=stage.clock.now(),
+            )
+        )  # fmt: skip
+        stage.settle()
+
+    return act
+
+
+def skip(process: str, label: str, action: str = "skip") -> Step:
+    def act(stage: Stage) -> None:
+        start = stage.interval(process, label).start
+        stage.store.file_request(
+            Request(
+                id=action[0], action=action, process=process, starts=(start,),
+                filed_at=stage.clock.now(),
+            )
+        )  # fmt: skip
+        stage.settle()
+
+    return act
+
+
+def unskip(process: str, label: str) -> Step:
+    return skip(process, label, "unskip")
 
 
 def claim(**options: Any) -> Step:
@@ -216,6 +253,32 @@ SCENARIOS: dict[str, list[Step]] = {
         claim(only="h", limit=3), skip("d", "2026-11-18"), report(), to_the_end,
     ],
     "nothing to do": [claim(), report(finds_nothing), reprocess(H[3]), to_the_end],
+    "a plan that is applied": [to_the_end, plan("h", H[0]), to("apply"), to_the_end],
+    "a plan that is applied twice, and withdrawn after that": [
+        to_the_end, plan("h", H[0]), to("apply"), to("apply", again="!"), report(),
+        to("withdraw"), to_the_end,
+    ],
+    "a plan that is withdrawn": [
+        to_the_end, plan("h", H[0]), to("withdraw"), to("apply"), to("withdraw", again="!"),
+    ],
+    "a plan of which nothing has begun, withdrawn": [
+        to_the_end, reprocess(H[3]), claim(), plan("h", H[0]), to("apply"), to("withdraw"),
+        to_the_end,
+    ],
+    "a request of which something has begun, withdrawn": [
+        to_the_end, reprocess(H[0], H[2]), claim(), to("withdraw", "r"), to_the_end,
+    ],
+    "a request for what had failed, withdrawn": [
+        claim(limit=1), report(fails), claim(limit=1), reprocess(H[0]), to("withdraw", "r"),
+        to_the_end, reprocess(H[0], number="r2"), to_the_end,
+    ],
+    "a skipped day, unskipped": [
+        skip("d", "2026-11-18"), to_the_end, unskip("d", "2026-11-18"), to_the_end,
+    ],
+    "a skipped day, unskipped, which is withdrawn": [
+        skip("d", "2026-11-18"), to_the_end, reprocess(H[3]), claim(), unskip("d", "2026-11-18"),
+        to("withdraw", "u"), to_the_end,
+    ],
     "firings": [later(hours=1), trigger_freerun, to_the_end, later(hours=2), to_the_end],
     "off while units are requested and at work, and on again": [
         claim(only="h", limit=2), switch("h", "1", on=False), report(), to_the_end,
@@ -241,16 +304,26 @@ SCENARIOS: dict[str, list[Step]] = {
 }  # fmt: skip
 
 
-def play(steps: list[Step], dies_at: int | None, after: bool) -> Stage:
+#: What is special about the hours of some.
+HOURS: dict[str, dict[str, Any]] = {
+    "a lost worker": {"max_attempts": 2},
+    "a plan of which nothing has begun, withdrawn": {"parallel": 1},
+    "a request of which something has begun, withdrawn": {"parallel": 1},
+    "a request for what had failed, withdrawn": {"parallel": 1},
+    "a skipped day, unskipped, which is withdrawn": {"parallel": 1},
+}
+
+
+def play(name: str, dies_at: int | None, after: bool) -> Stage:
     store = BreakingStore()
     stage = Stage(
-        context(max_attempts=2 if steps is SCENARIOS["a lost worker"] else 1),
+        context(**HOURS.get(name, {})),
         at="2026-12-01T00:00Z",
         store=store,
         measure=lambda source, interval: (1, 2),
     )
     store.dies_at, store.after, store.writes = dies_at, after, 0
-    for act in steps:
+    for act in SCENARIOS[name]:
         step(stage, act) if act is not to_the_end else to_the_end(stage)
     return stage
 
@@ -292,15 +365,14 @@ def check(stage: Stage) -> None:
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_the_end_is_the_same_wherever_the_scheduler_died(name: str, after: bool) -> None:
-    steps = SCENARIOS[name]
-    undisturbed = play(steps, None, False)
+    undisturbed = play(name, None, False)
     check(undisturbed)
     store = undisturbed.store
     assert isinstance(store, BreakingStore)
     assert store.writes > 5
     wanted, started = ends(undisturbed), starts(undisturbed)
     for number in range(1, store.writes + 1):
-        stage = play(steps, number, after)
+        stage = play(name, number, after)
         check(stage)
         assert ends(stage) == wanted, f"died {'after' if after else 'before'} write {number}"
         assert starts(stage) == started, f"write {number}"
