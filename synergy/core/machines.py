@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from synergy.core.model import REQUESTS_REMEMBERED, Job, Json, Task, Unit, unit_key
+from synergy.core.recovery import REASON_LIMIT
 from synergy.core.states import JobInput, JobState, UnitState, next_job_state
 from synergy.core.triggers import Trigger
 
@@ -276,9 +277,10 @@ def released(job: Job, request: str, now: datetime) -> Job | None:
     return job.moved(job.state, now, job.reason, holds=holds)
 
 
-def parked(machine: str, job: Job, now: datetime, reason: str) -> Job:
-    """The job given up because nothing can be decided about it; a reprocess tries again."""
+def parked(machine: str, job: Job, now: datetime, failure: str) -> Job:
+    """The job given up because deciding about it fails; a reprocess tries again (protocol D12)."""
     state = next_job_state(machine, job.state, JobInput.PARK)
+    reason = f"{PARKED}{failure}"[:REASON_LIMIT]
     return job.moved(state, now, reason, holds=(), consuming=None)
 
 
@@ -308,6 +310,9 @@ def _skip_changes(job: Job) -> dict[str, object]:
 
 #: Why what has just ended is marked stale at once.
 BUILT_ON_STALE = "built on what is marked stale"
+
+#: How the reason of a parked job begins.
+PARKED = "parked, as nothing can be decided about it: "
 
 _TWO_STAGES = frozenset({"continuous", "recomputing"})
 _KEEPABLE = frozenset({JobState.PROCESSED, JobState.NOOP})

@@ -62,7 +62,6 @@ from synergy.core.model import (
     embryo,
 )
 from synergy.core.plans import Key
-from synergy.core.recovery import REASON_LIMIT
 from synergy.core.states import UnitState
 from synergy.errors import Unreachable
 from synergy.leases import LEADER, LeaseWatch
@@ -344,13 +343,13 @@ class Scheduler:
         if job is None or job.state.terminal:
             raise error
         process = catalog.processes.get(job.process)
-        why = f"parked, as nothing can be decided about it: {type(error).__name__}: {error}"
+        failure = f"{type(error).__name__}: {error}"
         machine = process.machine if process is not None else "freerun"
-        given_up = parked(machine, job, self.setting.clock.now(), why[:REASON_LIMIT])
+        given_up = parked(machine, job, self.setting.clock.now(), failure)
         (answer,) = store.save_jobs([JobWrite(given_up, job.version)])
         if not isinstance(answer, Applied):
             raise error
-        _log.error("%s %s", job.key, why, exc_info=error, extra={"action": "parked"})
+        _log.error("%s %s", job.key, given_up.reason, exc_info=error, extra={"action": "parked"})
 
     def _stored(self, key: Key) -> Job | None:
         """The job as it stands, or its embryo."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from synergy.core.catalog import Catalog
 from synergy.core.intervals import Interval
+from synergy.core.machines import PARKED
 from synergy.core.model import (
     Applied,
     Claim,
@@ -69,9 +70,9 @@ class CheckedStore(MemoryStore):
         self.author: str | None = None
         #: Applied results by job and generation.
         self.results: Counter[tuple[str, int]] = Counter()
-        #: The requests that opened a generation of a job.
         #: The units that jobs have asked for.
         self._asked_for: set[str] = set()
+        #: The requests that opened a generation of a job.
         self._reopened_by: dict[str, set[str]] = {}
         self._inputs: dict[str, tuple[tuple[str, str], ...]] = {}
 
@@ -113,6 +114,8 @@ class CheckedStore(MemoryStore):
         process = self.catalog.processes.get(job.process)
         if process is not None and process.calendar.starting_at(job.interval.start) != job.interval:
             self._found("I1", f"{job.key} is no interval of its process")
+        if job.reason.startswith(PARKED):
+            self._found("D12", f"{job.key} was {job.reason}")
         if job.unit is not None:
             self._asked_for.add(job.unit)
         if job.version <= known.version:
