@@ -343,9 +343,9 @@ class Scheduler:
         if job is None or job.state.terminal:
             raise error
         process = catalog.processes.get(job.process)
-        failure = f"{type(error).__name__}: {error}"
+        why = f"{type(error).__name__}: {error}"
         machine = process.machine if process is not None else "freerun"
-        given_up = parked(machine, job, self.setting.clock.now(), failure)
+        given_up = parked(machine, job, self.setting.clock.now(), why)
         (answer,) = store.save_jobs([JobWrite(given_up, job.version)])
         if not isinstance(answer, Applied):
             raise error
