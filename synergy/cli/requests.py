@@ -1,35 +1,36 @@
-"""``reprocess``, ``skip``, ``trigger``: file a request, wait for it, say what it did."""
+"""``reprocess``, ``skip``, ``unskip``, ``trigger``: plan it, file it, say what it did."""
 
 import argparse
-import getpass
-import secrets
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from datetime import datetime
+from itertools import islice
 
-from synergy.app import bell_of
+from synergy.cli.filing import WAIT, carried_out, new_request, stored
 from synergy.cli.naming import interval_range, process_named, reading_of
-from synergy.cli.output import Output, command
+from synergy.cli.output import Output, clock, command
+from synergy.cli.telling import (
+    estimate,
+    in_short,
+    items,
+    plan_as_json,
+    show_left,
+    show_plan,
+    show_touched,
+    to_apply,
+)
 from synergy.clock import SystemClock
 from synergy.core import plans
 from synergy.core.intervals import Interval
-from synergy.core.model import Request
-from synergy.core.states import JobState
-from synergy.errors import BadInput, Conflict, TimedOut
-from synergy.explanation import scheduler_absent
+from synergy.core.model import Json, Request
+from synergy.errors import BadInput, Conflict, NotFound, SynergyError
 from synergy.project import Project
 from synergy.reading import Reading
 
 #: Above so many intervals it asks (DESIGN §8.8).
 ASKS_ABOVE = 100
-#: Changed intervals of one process that are told one by one; more are summed up.
-TOLD = 12
-#: What an answer without a change means.
-_NO_CHANGE = {
-    "reprocess": "nothing to run again: what was named has not run yet, and will when it is due",
-    "skip": "nothing to skip: what was named has ended already",
-    "trigger": "nothing to trigger",
-}
+#: The latest requests among which open plans are looked for, and intervals named of each.
+LATEST, NAMED = 200, 3
 
 
 def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -52,58 +53,57 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
         help="why; kept with every job that it touches",
     )
     if verb == "trigger":
-        parser.set_defaults(yes=True)
+        parser.set_defaults(yes=True, plan=False)
     else:
+        parser.add_argument(
+            "--plan",
+            action="store_true",
+            help="only say what would change, and store that: to be applied or withdrawn later",
+        )
         parser.add_argument(
             "--yes", action="store_true", help=f"do not ask, though it be over {ASKS_ABOVE} jobs"
         )
+    wait_option(parser)
+
+
+def wait_option(parser: argparse.ArgumentParser) -> None:
+    """How long the answer is waited for."""
     parser.add_argument(
         "--wait",
         type=float,
-        default=10.0,
+        default=WAIT,
         metavar="SECONDS",
-        help="how long to wait for the scheduler's answer (10)",
+        help=f"how long to wait for the scheduler's answer ({WAIT:g})",
     )
 
 
 def run(args: argparse.Namespace, project: Project, output: Output) -> int:
-    """File it and report."""
+    """Plan it, then store the plan, or file the request and report."""
     reading = reading_of(project)
     process = process_named(reading.catalog, args.process, freeruns=args.verb == "trigger")
     targets = _targets(reading, process, args.intervals)
-    clock = SystemClock()
-    _confirm(args, reading, process, targets, clock.now())
-    request = Request(
-        id=secrets.token_hex(4),
-        action=args.verb,
-        process=process,
-        starts=tuple(interval.start for interval in targets),
-        filed_at=clock.now(),
-        actor=_actor(),
-        reason=args.reason,
-    )
-    bell = bell_of(project)
-    listener = bell.listen("operator")
-    try:
-        reading.store.file_request(request)
-        bell.ring("scheduler")
-        absent = scheduler_absent(reading, clock.now())
-        if absent:
-            return _filed(request, absent, output)
-        answered = reading.store.read_request(request.id)
-        until = clock.monotonic() + args.wait
-        while answered is None or answered.state == "filed":
-            if clock.monotonic() > until:
-                raise TimedOut(
-                    f"filed as {request.id}, but the scheduler has not answered within "
-                    f"{args.wait:g} s; it will be carried out once. "
-                    f"See who leads: {command('status')}"
-                )
-            listener.wait(0.1)
-            answered = reading.store.read_request(request.id)
-    finally:
-        listener.close()
-    return _report(answered, output)
+    starts = tuple(interval.start for interval in targets)
+    now = SystemClock().now()
+    made = plans.Plan()
+    if args.verb != "trigger":
+        if args.verb == "reprocess":
+            _refuse_future(process, targets, now)
+        named = [(process, interval) for interval in targets]
+        made = plans.plan(reading.timetable, args.verb, named, now)
+    request = new_request(args.verb, process, starts, reason=args.reason, options=made.options())
+    if args.plan:
+        return _plan(reading, request, made, what(args.verb, process, targets), output)
+    _confirm(args, made)
+    answered = carried_out(project, reading, request, args.wait, output)
+    if answered is not None:
+        _report(answered, made, output)
+    return 0
+
+
+def what(action: str, process: str, targets: list[Interval]) -> str:
+    """``reprocess site_hourly 2026-11-20T07``."""
+    labels = [interval.label for interval in sorted(targets, key=lambda one: one.start)]
+    return f"{action} {process} {in_short(labels)}" if labels else f"{action} {process}"
 
 
 def _targets(reading: Reading, process: str, texts: list[str]) -> list[Interval]:
@@ -120,95 +120,108 @@ def _targets(reading: Reading, process: str, texts: list[str]) -> list[Interval]
         )
     calendar = reading.catalog.processes[process].calendar
     found: dict[datetime, Interval] = {}
+    errors: list[SynergyError] = []
     for text in texts:
-        start, end = interval_range(reading.catalog, process, text)
+        try:
+            start, end = interval_range(reading.catalog, process, text)
+        except (BadInput, NotFound) as error:
+            errors.append(error)
+            continue
         found.update((interval.start, interval) for interval in calendar.between(start, end))
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise BadInput(f"{len(errors)} of these are no intervals", [str(each) for each in errors])
     return list(found.values())
 
 
-def _confirm(
-    args: argparse.Namespace,
-    reading: Reading,
-    process: str,
-    targets: list[Interval],
-    now: datetime,
-) -> None:
-    """Ask before many intervals change."""
-    named = [(process, interval) for interval in targets]
-    if args.verb == "reprocess":
-        order = plans.to_reopen(
-            reading.catalog, named, lambda place: reading.timetable.begun(*place, now)
+def _refuse_future(process: str, targets: list[Interval], now: datetime) -> None:
+    """What has not begun has not run, so it cannot run again."""
+    first = min(targets, key=lambda interval: interval.start)
+    if first.start > now:
+        raise BadInput(
+            f"nothing to run again: {process} {first.label} begins at {clock(first.start)} UTC"
+            + (" and the others later" if len(targets) > 1 else "")
         )
-        touched = [
-            place for place in order if reading.timetable.state(*place) is not JobState.EMBRYO
-        ]
-    elif args.verb == "skip":
-        order = plans.to_skip(reading.catalog, named)
-        touched = [place for place in order if not reading.timetable.state(*place).finished]
-    else:
+
+
+def _plan(reading: Reading, request: Request, made: plans.Plan, about: str, output: Output) -> int:
+    """Store the plan and show it."""
+    estimated = estimate(reading, made)
+    overlaps = list(_overlaps(reading, made))
+    if made.steps:
+        stored(reading, request)
+    if output.json:
+        found: dict[str, Json] = {
+            "id": request.id if made.steps else None,
+            "state": "planned" if made.steps else "nothing changes",
+            "action": request.action,
+            "process": request.process,
+            **plan_as_json(made, estimated),
+            "overlaps": [{"id": other.id, "intervals": [*some]} for other, some in overlaps],
+        }
+        output.data(found)
+        return 0
+    show_plan(made, estimated, about, output)
+    if made.steps:
+        output.line(f"planned as {request.id}; nothing has changed yet")
+        for line in to_apply(request.id):
+            output.line(f"  {line}")
+    for other, some in overlaps:
+        more = " and more" if len(some) > NAMED else ""
+        output.line(
+            f"! plan {other.id} ({other.action} {other.process}, {clock(other.filed_at)} UTC) "
+            f"would change some of the same: {', '.join(some[:NAMED])}{more}"
+        )
+    return 0
+
+
+def _overlaps(reading: Reading, made: plans.Plan) -> Iterator[tuple[Request, list[str]]]:
+    """The plans that are open and touch some of the same, with the first of these."""
+    for other in reading.store.last_requests(LATEST):
+        if other.state == "planned":
+            theirs = plans.Ranges.of_content(other.options.get("touched"))
+            shared = (
+                f"{process} {interval.label}"
+                for process, start, end in made.reach.overlap(theirs)
+                for interval in reading.catalog.processes[process].calendar.between(start, end)
+            )
+            some = list(islice(shared, NAMED + 1))
+            if some:
+                yield other, some
+
+
+def _confirm(args: argparse.Namespace, made: plans.Plan) -> None:
+    """Ask before many intervals change."""
+    number = len(made.steps)
+    if number <= ASKS_ABOVE or args.yes:
         return
-    if len(touched) <= ASKS_ABOVE or args.yes:
-        return
-    question = f"{args.verb} changes {len(touched)} intervals"
+    question = f"{args.verb} changes {number} intervals"
     if not sys.stdin.isatty():
-        raise BadInput(f"{question}, more than {ASKS_ABOVE}; if that is meant, add --yes")
+        raise BadInput(
+            f"{question}, more than {ASKS_ABOVE}; if that is meant, add --yes "
+            "(--plan says what they are)"
+        )
     print(f"{question}; go on? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise Conflict("nothing was done")
 
 
-def _filed(request: Request, absent: str, output: Output) -> int:
+def _report(answered: Request, made: plans.Plan, output: Output) -> None:
     if output.json:
-        output.data({"id": request.id, "state": "filed", "scheduler": absent, "touched": []})
-    else:
-        output.line(
-            f"filed as {request.id}; {absent}: it is carried out when one starts, {command('up')}"
-        )
-    return 0
-
-
-def _report(answered: Request, output: Output) -> int:
-    touched = answered.answer.get("touched", [])
-    assert isinstance(touched, list)
-    if answered.state == "refused":
-        raise Conflict(f"refused: {answered.answer.get('why')}")
-    if output.json:
-        output.data({"id": answered.id, "state": answered.state, **answered.answer})
-        return 0
+        more: dict[str, Json] = {"left": [*made.left]} if made.left else {}
+        output.data({"id": answered.id, "state": answered.state, **more, **answered.answer})
+        return
+    touched = items(answered, "touched")
+    left = made.left
     if not touched:
-        output.line(_NO_CHANGE[answered.action])
-    groups: dict[str, list[Mapping[str, object]]] = {}
-    for item in touched:
-        assert isinstance(item, dict)
-        groups.setdefault(str(item["process"]), []).append(item)
-    for process, items in groups.items():
-        for line in _told(process, items):
-            output.line(line)
-    return 0
+        nothing = f"nothing to {_AGAIN.get(answered.action, answered.action)}"
+        output.line(f"{nothing}: {left[0]}" if left else nothing)
+        left = left[1:]
+    show_touched(answered, output)
+    show_left(left, output)
+    if touched and answered.action in ("reprocess", "unskip"):
+        output.line(f"to take back what has not begun: {command(f'withdraw {answered.id}')}")
 
 
-def _told(process: str, items: Sequence[Mapping[str, object]]) -> list[str]:
-    """A line for each interval that changed; one for many that changed alike."""
-    if len(items) <= TOLD:
-        return [f"{process} {item['interval']}{_change(item)}" for item in items]
-    alike: dict[str, list[str]] = {}
-    for item in items:
-        alike.setdefault(_change(item), []).append(str(item["interval"]))
-    return [
-        f"{process} {labels[0]}{change}"
-        if len(labels) == 1
-        else f"{process} {len(labels)} intervals, {min(labels)} to {max(labels)}{change}"
-        for change, labels in alike.items()
-    ]
-
-
-def _change(item: Mapping[str, object]) -> str:
-    change = f"  {item['was']} → {item['is']}" if "was" in item else ""
-    return change + (f"  generation {item['generation']}" if "generation" in item else "")
-
-
-def _actor() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""
+_AGAIN = {"reprocess": "run again"}

@@ -212,15 +212,15 @@ class Operations:
         return _Operation(request, asking, found.order, found.targets, phases)
 
     def _applying(self, request: Request, plan: Request, now: datetime) -> _Operation:
+        again = plan.state == "done" and plan.answer.get("applied_by") == request.id
+        if not again:
+            if refusal := why_not_applied(plan):
+                raise _Refusal(refusal)
+            self._refuse_grown(plan, now)
         operation = self._carrying_out(plan, request, now)
-        if plan.state == "done" and plan.answer.get("applied_by") == request.id:
-            return operation  # before a crash
-        if plan.state != "planned":
-            raise _Refusal(_no_longer_planned(plan))
-        self._refuse_grown(plan, now)
-        operation.taking = replace(
-            plan, state="done", answered_at=now, answer={"applied_by": request.id}
-        )
+        if not again:
+            answer: dict[str, Json] = {"applied_by": request.id}
+            operation.taking = replace(plan, state="done", answered_at=now, answer=answer)
         return operation
 
     def _refuse_grown(self, plan: Request, now: datetime) -> None:
@@ -235,16 +235,10 @@ class Operations:
     def _withdrawing(self, request: Request, plan: Request, now: datetime) -> _Operation:
         """Give up a plan; of one that was carried out, take back what has not started."""
         again = plan.state == "withdrawn" and plan.answer.get("withdrawn_by") == request.id
-        if not again and plan.state not in ("planned", "done"):
-            raise _Refusal(_no_longer_planned(plan))
-        carried_out = plan.state == "done" or (again and _was_carried_out(plan))
-        if carried_out and plan.action == "skip":
-            raise _Refusal(
-                f"{plan.id} has skipped already, which cannot be taken back; "
-                "unskip opens again what is skipped"
-            )
+        if not again and (refusal := why_not_withdrawn(plan)):
+            raise _Refusal(refusal)
         operation = _Operation(plan, request, [], frozenset(), deque())
-        if carried_out:
+        if plan.state == "done" or (again and _was_carried_out(plan)):
             found = self._scope(plan, now)
             operation.order = found.order
             operation.phases = deque(
@@ -498,16 +492,31 @@ def in_words(request: Request) -> str:
     return f"{request.action} {request.id}{by}{why}"
 
 
+def why_not_applied(plan: Request) -> str:
+    """Why a plan cannot be applied, in a sentence; empty where it can."""
+    return "" if plan.state == "planned" and plan.action in plans.ACTIONS else _no_plan(plan)
+
+
+def why_not_withdrawn(plan: Request) -> str:
+    """Why a plan, or a request that was carried out, cannot be withdrawn; empty where it can."""
+    if plan.state == "done" and plan.action == "skip":
+        return (
+            f"{plan.id} has skipped already, which cannot be taken back; "
+            "unskip opens again what is skipped"
+        )
+    withdrawable = plan.state in ("planned", "done") and plan.action in plans.ACTIONS
+    return "" if withdrawable else _no_plan(plan)
+
+
 def _planned(request: Request, plan: Request | None) -> Request:
-    """What the request is about, if it can be applied or withdrawn at all."""
     if plan is None:
         raise _Refusal(f"there is no plan {request.of}")
-    if plan.action not in plans.ACTIONS:
-        raise _Refusal(f"{plan.id} is no plan: it is a request to {plan.action}")
     return plan
 
 
-def _no_longer_planned(plan: Request) -> str:
+def _no_plan(plan: Request) -> str:
+    if plan.action not in plans.ACTIONS:
+        return f"{plan.id} is no plan: it is a request to {plan.action}"
     kind = "request" if "touched" in plan.answer else "plan"
     match plan.state:
         case "done":

@@ -206,7 +206,8 @@ def plan(view: View, action: str, named: Sequence[Place], now: datetime) -> Plan
     if action == "skip":
         reach = Ranges.of((step.process, step.interval) for step in steps)
     else:
-        reach = Ranges.of(place for place in found.order if view.begun(*place, now))
+        begun = (place for place in reversed(found.order) if view.begun(*place, now))
+        reach = Ranges.of(begun)
     return Plan(steps=steps, left=left, reach=reach)
 
 
