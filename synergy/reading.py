@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
+from synergy.core.admission import Counted
 from synergy.core.catalog import Catalog
 from synergy.core.events import Loaded
 from synergy.core.intervals import Interval
 from synergy.core.model import BoxRecord, FeedEntry, Job, Lease, Standing, Unit, embryo
 from synergy.core.states import JobState
+from synergy.core.switches import switches_of
 from synergy.core.timetable import Timetable
 from synergy.leases import LEADER
 from synergy.ports import Store
@@ -92,6 +94,7 @@ class Reading:
         self.timetable = Timetable(catalog)
         self.timetable.load(self.loaded.ledgers, self.loaded.entries, self.loaded.jobs)
         self.units = {unit.key: unit for unit in self.loaded.units}
+        self.switches = switches_of(self.loaded.switches)
 
     @cached_property
     def workers(self) -> list[WorkerRecord]:
@@ -181,6 +184,10 @@ class Reading:
     def unit_of(self, job: Job) -> Unit | None:
         """The unit that is out for an active job."""
         return self.units.get(job.unit) if job.unit and job.state.at_work else None
+
+    def under_way(self) -> Counted:
+        """What `admission.obstacles` consults: how much of what is out, and what is off."""
+        return Counted(self.catalog, self.switches, self.timetable.active.values())
 
     def firings(self, freerun: str, limit: int) -> list[Job]:
         """The latest firings of a freerun, newest first."""

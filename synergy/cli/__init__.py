@@ -36,6 +36,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "apply": ("plans", "carry a stored plan out"),
     "withdraw": ("plans", "give a plan up, or take back what of a request has not begun"),
     "plans": ("plans", "list what was planned and asked for, or show one of them"),
+    "process": ("process", "which processes and freeruns are switched off; switch them off and on"),
     "trigger": ("requests", "fire a freerun now, or end a back-off or pause"),
     "log": ("log", "print the output of an attempt, the latest one by default"),
     "simulate": ("simulate", "play a scenario, or this project's timetable, on a virtual clock"),

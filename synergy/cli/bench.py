@@ -5,6 +5,7 @@ import importlib
 from collections.abc import Mapping
 
 from synergy.cli.output import Output
+from synergy.cli.parts import add_part
 from synergy.project import Project
 
 #: What can be measured → its module, and what it tells.  A module has ``arguments(parser)`` and
@@ -21,14 +22,7 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
     """A verb of its own for each thing that can be measured."""
     parts = parser.add_subparsers(dest="what", metavar="|".join(MEASURES), required=True)
     for name, (module, summary) in MEASURES.items():
-        part = parts.add_parser(name, help=summary, description=summary)
-        importlib.import_module(module).arguments(part)
-        # What every verb takes may stand behind these too.
-        part.add_argument(
-            "--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
-        )
-        for server in ("--store", "--broker"):
-            part.add_argument(server, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        importlib.import_module(module).arguments(add_part(parts, name, summary))
 
 
 def run(args: argparse.Namespace, project: Project, output: Output) -> int:

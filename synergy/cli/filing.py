@@ -3,8 +3,10 @@
 Operators only ever insert requests; the scheduler alone carries them out and moves them.
 """
 
+import argparse
 import getpass
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -22,26 +24,35 @@ from synergy.reading import Reading
 WAIT = 10.0
 
 
-def new_request(action: str, process: str, starts: tuple[datetime, ...], **more: Any) -> Request:
+def filing_options(parser: argparse.ArgumentParser, kept_with: str) -> None:
+    """What every verb takes that files a request."""
+    parser.add_argument("--reason", default="", metavar="TEXT", help=f"why; kept with {kept_with}")
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=WAIT,
+        metavar="SECONDS",
+        help=f"how long to wait for the scheduler's answer ({WAIT:g})",
+    )
+
+
+def new_request(action: str, process: str, starts: Sequence[datetime] = (), **more: Any) -> Request:
     """A request of whoever types, as of now."""
     return Request(
         id=secrets.token_hex(4),
         action=action,
         process=process,
-        starts=starts,
+        starts=tuple(starts),
         filed_at=SystemClock().now(),
         actor=_actor(),
         **more,
     )
 
 
-def carried_out(
-    project: Project, reading: Reading, request: Request, wait: float, output: Output
-) -> Request | None:
-    """File it and wait; the request as answered, None (after saying so) with no scheduler alive.
+def filed(project: Project, reading: Reading, request: Request, wait: float) -> Request | str:
+    """File it and wait until it is answered; that no scheduler is there to do so, where none is.
 
     Raises:
-        Conflict: it was refused.
         TimedOut: a scheduler is alive, and has not answered.
     """
     clock = SystemClock()
@@ -52,8 +63,7 @@ def carried_out(
         bell.ring("scheduler")
         absent = scheduler_absent(reading, clock.now())
         if absent:
-            _say_filed(request, absent, output)
-            return None
+            return absent
         answered = reading.store.read_request(request.id)
         until = clock.monotonic() + wait
         while answered is None or answered.state == "filed":
@@ -67,9 +77,40 @@ def carried_out(
             answered = reading.store.read_request(request.id)
     finally:
         listener.close()
-    if answered.state == "refused":
-        raise Conflict(f"refused: {answered.answer.get('why')}")
     return answered
+
+
+def carried_out(
+    project: Project, reading: Reading, request: Request, wait: float, output: Output
+) -> Request | None:
+    """File it and wait; the request as answered, None (after saying so) with no scheduler alive.
+
+    Raises:
+        Conflict: it was refused.
+        TimedOut: a scheduler is alive, and has not answered.
+    """
+    answered = filed(project, reading, request, wait)
+    if isinstance(answered, str):
+        if output.json:
+            output.data({"id": request.id, "state": "filed", "scheduler": answered, "touched": []})
+        else:
+            tell_filed(request, answered, output)
+        return None
+    if answered.state == "refused":
+        raise Conflict(refusal(answered))
+    return answered
+
+
+def refusal(answered: Request) -> str:
+    """Why it was not carried out."""
+    return f"refused: {answered.answer.get('why')}"
+
+
+def tell_filed(request: Request, absent: str, output: Output) -> None:
+    """That it waits for a scheduler."""
+    output.line(
+        f"filed as {request.id}; {absent}: it is carried out when one starts, {command('up')}"
+    )
 
 
 def stored(reading: Reading, request: Request) -> Request:
@@ -77,15 +118,6 @@ def stored(reading: Reading, request: Request) -> Request:
     planned = replace(request, state="planned")
     reading.store.file_request(planned)
     return planned
-
-
-def _say_filed(request: Request, absent: str, output: Output) -> None:
-    if output.json:
-        output.data({"id": request.id, "state": "filed", "scheduler": absent, "touched": []})
-    else:
-        output.line(
-            f"filed as {request.id}; {absent}: it is carried out when one starts, {command('up')}"
-        )
 
 
 def _actor() -> str:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from synergy.cli.naming import instant_or_ago, interval_range, process_named, reading_of
 from synergy.cli.output import Output, Styled, instant
+from synergy.cli.process import off_notes
 from synergy.clock import SystemClock
 from synergy.core.model import Standing, job_key
 from synergy.core.states import JobState
@@ -82,6 +83,10 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     if output.json:
         output.data([as_json(row) for row in rows])
         return 0
+    shown_names = {row.process for row in rows} | {args.process}
+    for name, text in off_notes(reading.catalog, reading.switches).items():
+        if name in shown_names:
+            output.note(text)
     if not rows:
         output.note("no job has begun yet, or none is as asked for")
         return 0

@@ -2,12 +2,16 @@
 
 import argparse
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
-from synergy.app import programs_of
-from synergy.cli.output import Output
+from synergy.app import programs_of, store_of
+from synergy.cli.output import Output, Styled
+from synergy.cli.process import off_notes
 from synergy.clock import SystemClock
 from synergy.core.catalog import Catalog, Dependency, Process, Program
+from synergy.core.switches import Switch, switches_of
+from synergy.errors import SynergyError
 from synergy.project import Project, check, load_context
 
 
@@ -18,8 +22,9 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
 def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     """Print it."""
     catalog = check(project, load_context(project), SystemClock().now())
+    off = off_notes(catalog, _switches(project))
     if output.json:
-        output.data(_as_json(catalog))
+        output.data({**_as_json(catalog), "off": off})
         return 0
     if catalog.processes:
         output.table(
@@ -63,7 +68,27 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
             for name, program in programs_of(catalog).items()
         ),
     )
+    if catalog.pools:
+        output.line()
+        output.table(
+            ("pool", "units", "members"),
+            (
+                (pool, limit, ", ".join(catalog.members[pool]) or "–")
+                for pool, limit in catalog.pools.items()
+            ),
+        )
+    for text in off.values():
+        output.line("! ", Styled(text, "yellow"))
     return 0
+
+
+def _switches(project: Project) -> dict[str, Switch]:
+    """How operators have switched what; nothing where no store is there or answers."""
+    try:
+        with closing(store_of(project)) as store:
+            return switches_of(store.read_documents("switches"))
+    except SynergyError:
+        return {}
 
 
 def _as_json(catalog: Catalog) -> dict[str, Any]:
@@ -78,6 +103,9 @@ def _as_json(catalog: Catalog) -> dict[str, Any]:
                 "machine": process.machine,
                 "blocking": process.blocking,
                 "run": process.task.entry or list(process.task.command),
+                "priority": process.task.priority,
+                "pool": process.pool,
+                "catch_up": process.catch_up,
                 "boxes": list(process.boxes),
                 "after": [
                     {"process": item.process, "offset": item.offset, "window": item.window}
@@ -91,9 +119,15 @@ def _as_json(catalog: Catalog) -> dict[str, Any]:
                 "freerun": freerun.name,
                 "at": str(freerun.trigger),
                 "run": freerun.task.entry or list(freerun.task.command),
+                "priority": freerun.task.priority,
+                "pool": freerun.pool,
                 "boxes": list(freerun.boxes),
             }
             for freerun in catalog.freeruns.values()
+        ],
+        "pools": [
+            {"pool": pool, "units": limit, "members": list(catalog.members[pool])}
+            for pool, limit in catalog.pools.items()
         ],
         "programs": [
             {

@@ -2,10 +2,10 @@
 
 import argparse
 
-from synergy.cli.filing import carried_out, new_request
+from synergy.cli.filing import carried_out, filing_options, new_request
 from synergy.cli.naming import reading_of
 from synergy.cli.output import Output, ago, clock, command, instant
-from synergy.cli.requests import wait_option, what
+from synergy.cli.requests import what
 from synergy.cli.telling import (
     estimate,
     items,
@@ -40,10 +40,7 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
         )
         return
     parser.add_argument("id", metavar="ID", help=f"of the plan; {command('plans')} lists them")
-    parser.add_argument(
-        "--reason", default="", metavar="TEXT", help="why; kept with the request to do so"
-    )
-    wait_option(parser)
+    filing_options(parser, "the request to do so")
 
 
 def run(args: argparse.Namespace, project: Project, output: Output) -> int:

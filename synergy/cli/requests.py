@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
 
-from synergy.cli.filing import WAIT, carried_out, new_request, stored
+from synergy.cli.filing import carried_out, filing_options, new_request, stored
 from synergy.cli.naming import interval_range, process_named, reading_of
 from synergy.cli.output import Output, clock, command
 from synergy.cli.telling import (
@@ -46,12 +46,6 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
         metavar="INTERVAL",
         help="label such as 2026-11-20T17, or FROM..TO (both included); several may be given",
     )
-    parser.add_argument(
-        "--reason",
-        default="",
-        metavar="TEXT",
-        help="why; kept with every job that it touches",
-    )
     if verb == "trigger":
         parser.set_defaults(yes=True, plan=False)
     else:
@@ -63,18 +57,7 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
         parser.add_argument(
             "--yes", action="store_true", help=f"do not ask, though it be over {ASKS_ABOVE} jobs"
         )
-    wait_option(parser)
-
-
-def wait_option(parser: argparse.ArgumentParser) -> None:
-    """How long the answer is waited for."""
-    parser.add_argument(
-        "--wait",
-        type=float,
-        default=WAIT,
-        metavar="SECONDS",
-        help=f"how long to wait for the scheduler's answer ({WAIT:g})",
-    )
+    filing_options(parser, "every job that it touches")
 
 
 def run(args: argparse.Namespace, project: Project, output: Output) -> int:

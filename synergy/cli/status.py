@@ -9,6 +9,7 @@ from synergy.app import broker_trouble
 from synergy.cli.boxes import all_bound_in_vain, standing_by
 from synergy.cli.naming import reading_of
 from synergy.cli.output import Output, Styled, ago, clock, command, instant, who
+from synergy.cli.process import off_notes
 from synergy.clock import SystemClock
 from synergy.core.model import BoxRecord
 from synergy.core.states import JobState
@@ -44,6 +45,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     ]
     processes = [_process(reading, name) for name in reading.catalog.processes]
     freeruns = [_freerun(reading, name) for name in reading.catalog.freeruns]
+    off = off_notes(reading.catalog, reading.switches)
     units = Counter(unit.state.value for unit in reading.units.values() if not unit.state.terminal)
     if output.json:
         output.data(
@@ -75,6 +77,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
                 ],
                 "processes": processes,
                 "freeruns": freeruns,
+                "off": off,
                 "units": dict(units),
                 "requests": len(reading.loaded.requests),
             }
@@ -105,6 +108,8 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
         output.line("! ", Styled(problem, "red"))
     for name, text in in_vain.items():
         output.line("! ", Styled(f"{name} is {text}", "red"))
+    for text in off.values():
+        output.line("! ", Styled(text, "yellow"))
     at_work = ", ".join(f"{number} {state}" for state, number in sorted(units.items()))
     output.line(f"units      {at_work or 'none is out'}")
     if reading.loaded.requests:
