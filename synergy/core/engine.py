@@ -663,10 +663,13 @@ class Engine:
     def _withdrawn(self, job: Job, unit: Unit, now: datetime) -> bool:
         """Whether a job's unit is taken back: nobody has started it, and its process is off.
 
-        Its job opens anew, so that the unit is superseded like any other (protocol D7).
+        Its job opens anew, so that the unit is superseded like any other (protocol D7); once for
+        each switch, also where another scheduler has not heard of that yet and requests it again.
         """
         switch = self.switch(job.process)
         if switch is None or switch.on or unit.state is not UnitState.REQUESTED:
+            return False
+        if switch.requests[-1] in job.requests:
             return False
         if unit.provisional:
             self._cancel(unit, _OFF, now)
@@ -862,6 +865,8 @@ class Engine:
                 self._insert_unit(job, now)
             elif unit.state is UnitState.REQUESTED and (fresh or unit.provisional):
                 self._widen(unit, measured, now)
+        elif admission.closed_by(name, self.switch(name)) is not None:
+            self.consider(name, interval, now)  # it is measured again when it goes on
         elif key not in self.operations.frozen:
             # What was measured while the interval was open is not good enough for its final run.
             if fresh:

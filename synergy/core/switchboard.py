@@ -43,6 +43,8 @@ class _Writing:
 
     switch: Switch
     request: Request | None
+    #: Whether it stands otherwise than before.
+    changed: bool = True
 
 
 class Switchboard:
@@ -122,7 +124,7 @@ class Switchboard:
         self.switches[event.key] = replace(done.switch, version=event.version)
         self._desk.switched(event.key, now)
         if done.request is not None:
-            self._answer(done.request, True, now)
+            self._answer(done.request, done.changed, now)
         self._next(event.key, now)
 
     def refused(self, event: DocumentRefused, now: datetime) -> None:
@@ -163,14 +165,13 @@ class Switchboard:
             return
         on = bool(request.options["on"])
         recording = self._recording(request, standing, now) if on else None
-        if on == standing.on and recording is None:
-            self._answer(request, False, now)
-            self._next(name, now)
-            return
-        switch = standing.obeying(request.id, on=on, recording=recording)
+        # Also where nothing changes: it may stand otherwise by now, and the write would tell.
+        switch = standing.obeying(request.id, on=on, recording=recording or standing.recording)
         if on != standing.on:
             switch = replace(switch, since=now, actor=request.actor, reason=request.reason)
-        self._write(name, switch, request)
+        if not on:
+            switch = replace(switch, recording=None)
+        self._write(name, switch, request, changed=on != standing.on or recording is not None)
 
     def _recording(self, request: Request, standing: Switch, now: datetime) -> Recording | None:
         """What is to be recorded before it goes on."""
@@ -189,8 +190,10 @@ class Switchboard:
             reason = f"its process was switched off from {since} to {until}"
         return Recording(policy=policy, until=now, reason=reason)
 
-    def _write(self, name: str, switch: Switch, request: Request | None) -> None:
-        self._writing[name] = _Writing(switch, request)
+    def _write(
+        self, name: str, switch: Switch, request: Request | None, *, changed: bool = True
+    ) -> None:
+        self._writing[name] = _Writing(switch, request, changed)
         self._desk.ask(SaveDocument("switches", name, switch.content(), switch.version))
 
     def _answer(self, request: Request, changed: bool, now: datetime) -> None:

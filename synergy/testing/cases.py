@@ -6,7 +6,7 @@ that a day or two of a few intervals each suffice.
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Final
@@ -27,6 +27,7 @@ from synergy.core.context import (
     weekly,
 )
 from synergy.core.intervals import Interval
+from synergy.core.model import Json
 
 #: Days on which the timetables begin; two of them before a change of the clocks.
 BEGINNINGS: Final = (
@@ -57,6 +58,11 @@ DURATIONS: Final = (
 )
 
 
+#: From this seed on cases have pools, and processes are switched off and on; those before keep the
+#: histories that they have always had.
+WITH_POOLS: Final = 1_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class Filed:
     """What an operator files, and after how many seconds."""
@@ -66,6 +72,7 @@ class Filed:
     action: str
     process: str
     starts: tuple[datetime, ...]
+    options: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,6 +110,15 @@ class Case:
     jumps: float
 
 
+def _pooled(level: ProcessDeclaration, apart: Random) -> ProcessDeclaration:
+    return replace(
+        level,
+        pool=apart.choice([None, "p", "p", "q"]),
+        priority=apart.choice([0, 0, 1]),
+        catch_up=apart.choice(["all", "all", "latest", "none"]),
+    )
+
+
 def case_of(seed: int) -> Case:
     """The case of a seed: the same in every process and on every machine."""
     most = LARGE if seed % 5 == 4 else SMALL
@@ -120,6 +136,8 @@ class _Maker:
     def __init__(self, chance: Random, seed: int) -> None:
         self.chance = chance
         self.seed = seed
+        #: Draws what only some seeds have, so that all others draw as ever.
+        self.apart = Random(f"pools/{seed}") if seed >= WITH_POOLS else None
         self.first = chance.choice(BEGINNINGS)
         self.length = timedelta(days=chance.choice([1, 1, 2]))
         months = chance.random() < 0.15
@@ -135,6 +153,13 @@ class _Maker:
 
     def case(self) -> Case:
         """What befalls the timetable."""
+        case = self._befallen()
+        if self.apart is None:
+            return case
+        switched = self._switched(self.apart, case.calm_after)
+        return replace(case, requests=(*case.requests, *switched))
+
+    def _befallen(self) -> Case:
         chance = self.chance
         if chance.random() < STORMS:
             return self._storm()
@@ -205,7 +230,33 @@ class _Maker:
                     zone=chance.choice(ZONES),
                 )
             )
-        return Context(*trees, *self._freeruns(months), sources={"s": "w:k"})
+        freeruns = self._freeruns(months)
+        pools: dict[str, int] = {}
+        if self.apart is not None:
+            apart, pools = self.apart, {"p": self.apart.randint(1, 3), "q": 1}
+            trees = [
+                replace(each, processes=[_pooled(level, apart) for level in each.processes])
+                for each in trees
+            ]
+            freeruns = [replace(each, pool=apart.choice([None, "p"])) for each in freeruns]
+        return Context(*trees, *freeruns, sources={"s": "w:k"}, pools=pools)
+
+    def _switched(self, apart: Random, within: float) -> list[Filed]:
+        """Some are switched off for a while."""
+        filed: list[Filed] = []
+        names = [*self.catalog.processes, *self.catalog.freeruns]
+        for number, name in enumerate(
+            apart.sample(names, min(len(names), apart.choice([0, 1, 2])))
+        ):
+            off = apart.uniform(0, within / 2)
+            on: dict[str, Json] = {"on": True}
+            if name in self.catalog.processes:
+                on |= apart.choice([{}, {"catch_up": "latest"}, {"catch_up": "none"}])
+            filed += [
+                Filed(f"off{number}", off, "switch", name, (), {"on": False}),
+                Filed(f"on{number}", apart.uniform(off, within), "switch", name, (), on),
+            ]
+        return filed
 
     def _freeruns(self, months: bool) -> list[FreerunDeclaration]:
         chance = self.chance

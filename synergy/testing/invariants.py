@@ -61,10 +61,12 @@ class CheckedStore(MemoryStore):
     `violations` collects what is found; with `strict` the first one is raised as `Broken`.
     """
 
-    def __init__(self, catalog: Catalog, *, strict: bool = False) -> None:
+    def __init__(self, catalog: Catalog, *, strict: bool = False, alone: bool = False) -> None:
         super().__init__()
         self.catalog = catalog
         self.strict = strict
+        #: Whether one scheduler at a time writes: then pools are never fuller than they may be.
+        self.alone = alone
         self.violations: list[Violation] = []
         #: The worker that writes now, where a worker does: only the holder may report (I6).
         self.author: str | None = None
@@ -135,6 +137,8 @@ class CheckedStore(MemoryStore):
             self._found("I2", f"{job.key} is marked stale and {job.state}: it has no result")
         if job.state in _RESULTS and known.state is not job.state:
             self._check_result(known, job)
+        if self.alone and job.unit is not None and job.unit != known.unit:
+            self._check_admitted(job)
 
     def _check_at_rest(self, known: Job, job: Job) -> None:
         """What has ended may be let go and marked stale: its result stays, and so does the mark."""
@@ -144,6 +148,22 @@ class CheckedStore(MemoryStore):
             self._found("I2", f"{job.key} is {job.state}: it has no result to mark stale")
         if known.outdated and not job.outdated:
             self._found("I2", f"{job.key} lost its mark, and was not reopened")
+
+    def _check_admitted(self, job: Job) -> None:
+        switch = self._documents.get(("switches", job.process))
+        if switch is not None and not switch.content["on"]:
+            self._found("P2", f"{job.key} is dispatched, and its process is off")
+        pool = self.catalog.pool_of(job.process)
+        if pool is not None:
+            members, limit = self.catalog.members[pool], self.catalog.pools[pool]
+            active = [self._jobs[key] for key in self._active_jobs]
+            out = [
+                each.key
+                for each in active
+                if each.process in members and each.unit is not None and each.state.at_work
+            ]
+            if len(out) > limit:
+                self._found("P1", f"pool {pool} has {limit} places, and out are {sorted(out)}")
 
     def _check_reopened(self, known: Job, job: Job) -> None:
         opened = self._reopened_by.setdefault(job.key, set())

@@ -17,7 +17,7 @@ import heapq
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field
@@ -27,6 +27,7 @@ from itertools import count
 from math import inf
 from random import Random
 from traceback import format_exc
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from greenlet import getcurrent, greenlet
@@ -756,7 +757,7 @@ class World:
         self.story: list[str] = []
         self.recording = recording
         self.catalog: Catalog = case.catalog
-        self.store = CheckedStore(self.catalog, strict=True)
+        self.store = CheckedStore(self.catalog, strict=True, alone=case.schedulers == 1)
         self.now = case.begin
         self.seconds = 0.0
         self.dice = Dice.of(case)
@@ -1046,16 +1047,29 @@ class World:
     # operators
 
     def _file(self, filed: Filed) -> None:
-        self._reprocess(filed.id, filed.process, filed.starts, filed.action)
+        self._reprocess(filed.id, filed.process, filed.starts, filed.action, filed.options)
 
     def _reprocess(
-        self, id_: str, process: str, starts: tuple[datetime, ...], action: str = "reprocess"
+        self,
+        id_: str,
+        process: str,
+        starts: tuple[datetime, ...],
+        action: str = "reprocess",
+        options: Mapping[str, Json] = MappingProxyType({}),
     ) -> None:
         if self.recording:
             names = ", ".join(f"{start:%m-%dT%H:%M}" for start in starts)
+            names += "".join(f" {name}={value}" for name, value in options.items())
             self._note("operator", f"files {id_}: {action} {process} {names}")
         self.store.file_request(
-            Request(id=id_, action=action, process=process, starts=starts, filed_at=self.now)
+            Request(
+                id=id_,
+                action=action,
+                process=process,
+                starts=starts,
+                filed_at=self.now,
+                options=dict(options),
+            )
         )
         self._at(0.001, lambda: self.ring("scheduler"))
 

@@ -102,6 +102,38 @@ def test_a_provisional_unit_that_nobody_started_is_taken_back() -> None:
     assert active(stage) == ["h@2026-11-18T00#1.2"]
 
 
+def test_what_was_being_measured_when_it_was_switched_off_is_not_dispatched() -> None:
+    asked: list[str] = []
+
+    def measure(source: str, interval: Any) -> tuple[int, int]:
+        asked.append(interval.label)
+        if len(asked) == 1:
+            stage.store.file_request(
+                Request(
+                    id="q",
+                    action="switch",
+                    process="r",
+                    starts=(),
+                    filed_at=stage.clock.now(),
+                    options={"on": False},
+                )
+            )
+            stage.scheduler._follow_up(stage.scheduler._filed())
+        return 1, 2
+
+    levels = [hourly("r", run="w:f", machine="recomputing", source="s")]
+    stage = Stage(
+        Context(tree("t", levels, **FIRST), sources={"s": "w:k"}),
+        at="2026-11-17T23:00Z",
+        measure=measure,
+    )
+    stage.until("2026-11-18T00:30Z")
+    assert asked == ["2026-11-18T00"]
+    assert active(stage) == []
+    on(stage, "r")
+    assert active(stage) == ["r@2026-11-18T00#1.1"]
+
+
 def test_off_stays_off_over_a_restart() -> None:
     stage = stage_of()
     off(stage)
@@ -114,11 +146,13 @@ def test_off_stays_off_over_a_restart() -> None:
 def test_switching_what_stands_so_already_changes_nothing() -> None:
     stage = stage_of()
     off(stage)
-    before = stage.store.read_documents("switches")
+    since = stage.clock.now()
     stage.advance(hours=1)
     assert stage.request("switch", "h", on=False).answer == {"touched": [], "changed": False}
     assert on(stage, "d").answer == {"touched": [], "changed": False}
-    assert stage.store.read_documents("switches") == before
+    switch = stage.scheduler.engine.switch("h")
+    assert switch is not None
+    assert (switch.since, switch.reason) == (since, "the base is moved")
 
 
 @pytest.mark.parametrize(
@@ -343,6 +377,26 @@ def test_another_scheduler_hears_of_a_switch_within_its_housekeeping() -> None:
     while other.once():
         pass
     assert stage.claim(only="h") == []
+
+
+def test_who_has_not_heard_that_it_is_off_switches_it_on_all_the_same() -> None:
+    stage = stage_of(at="2026-11-18T00:30Z")
+    other = another(stage)
+    off(stage)
+    request = Request(
+        id="q1",
+        action="switch",
+        process="h",
+        starts=(),
+        filed_at=stage.clock.now(),
+        options={"on": True},
+    )
+    stage.store.file_request(request)
+    other._follow_up([RequestFiled(request)])
+    answered = stage.store.read_request("q1")
+    assert answered is not None
+    assert answered.answer["changed"]
+    assert stage.store.read_documents("switches")["h"].content["on"]
 
 
 def test_a_request_that_two_schedulers_obey_counts_once() -> None:

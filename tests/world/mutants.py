@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
+from synergy.testing.cases import WITH_POOLS
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -276,5 +278,24 @@ MUTANTS = (
             "return None if self._healthy else _Wish(self._look_at, free, ahead)",
         ),
         seeds=range(8),
+    ),
+    Mutant(
+        "a pool is filled beyond its places",
+        Edit("core.admission:free_places", "return view", "return 1 + view"),
+        seeds=range(WITH_POOLS + 45, WITH_POOLS + 60),
+    ),
+    Mutant(
+        "what is off is dispatched",
+        Edit("core.admission:closed_by", "if not switch.on:", "if False:"),
+        seeds=range(WITH_POOLS + 25, WITH_POOLS + 40),
+    ),
+    Mutant(
+        "who has not heard of a switch does not look how it stands",
+        Edit(
+            "core.switchboard:Switchboard.refused",
+            "self.switches[event.key] = Switch.of_content(*event.current)",
+            "pass",
+        ),
+        seeds=range(WITH_POOLS + 25, WITH_POOLS + 40),
     ),
 )

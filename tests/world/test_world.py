@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from synergy.testing.cases import case_of
+from synergy.testing.cases import WITH_POOLS, case_of
 from synergy.testing.trials import failure_of, main, trial
 from synergy.testing.world import World
 from tests.world.mutants import MUTANTS
@@ -27,6 +27,14 @@ def test_the_promise_is_kept(block: int) -> None:
         _, violation = trial(seed)
         if violation is not None:
             broken[seed] = str(violation)
+    assert not broken, f"the story: python -m synergy.testing.trials --seed {next(iter(broken))}"
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_it_is_kept_with_pools_and_with_processes_that_are_switched_off(block: int) -> None:
+    number = SEEDS // BLOCKS
+    seeds = range(WITH_POOLS + block * number, WITH_POOLS + (block + 1) * number)
+    broken = {seed: str(violation) for seed in seeds if (violation := trial(seed)[1]) is not None}
     assert not broken, f"the story: python -m synergy.testing.trials --seed {next(iter(broken))}"
 
 
