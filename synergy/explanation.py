@@ -17,8 +17,9 @@ from enum import StrEnum
 
 from synergy.core import machines
 from synergy.core.catalog import Dependency, Input
+from synergy.core.engine import limit_of
 from synergy.core.intervals import Interval
-from synergy.core.model import Job, Json, Request, Unit, job_key
+from synergy.core.model import Job, Json, Request, Unit
 from synergy.core.readiness import (
     Awaited,
     Held,
@@ -73,6 +74,8 @@ class Cause(StrEnum):
     REQUEST = "request"
     #: Its source cannot be measured.
     SOURCE = "source"
+    #: As many units of its process are out as may be.
+    LIMIT = "limit"
     #: It may run; the scheduler requests its unit at its next turn.
     READY = "ready"
     #: What it builds on was skipped; it will be skipped too.
@@ -223,7 +226,7 @@ def explain(reading: Reading, process: str, interval: Interval, now: datetime) -
     return Explanation(
         chain=chain,
         behind=Behind() if ended else behind(reading, process, interval, now),
-        standstill="" if ended else scheduler_absent(reading, now),
+        standstill="" if ended or not reading.present else scheduler_absent(reading, now),
     )
 
 
@@ -341,7 +344,19 @@ def _before_its_unit(reading: Reading, job: Job, now: datetime) -> Link:
         source = reading.catalog.processes[job.process].task.source
         text = f"{job.reason} (source {source})"
         return _Told(job, Cause.SOURCE, text, "it is measured again, every 10 s").link
+    limit, out = limit_of(reading.catalog.processes[job.process]), reading.out_of(job.process)
+    if len(out) >= limit:
+        text = f"{len(out)} units of {job.process} are out, and no more than {limit} may be"
+        return replace(
+            _Told(job, Cause.LIMIT, text, "one of these ends").link,
+            waits_for=tuple(_ahead(each) for each in out[:NAMED]),
+        )
     return _Told(job, text="it waits for nothing any more").link
+
+
+def _ahead(job: Job) -> Awaited:
+    """One whose unit is out in its place."""
+    return Awaited("ahead", job.process, job.interval, job.state)
 
 
 def _waiting(reading: Reading, job: Job, verdict: Waiting, now: datetime) -> Link:
@@ -383,7 +398,7 @@ _UNTIL = {NotBegun: Cause.FUTURE, IntervalOpen: Cause.OPEN, Pausing: Cause.PAUSI
 
 def _held(reading: Reading, held: Held, now: datetime) -> str:
     """Whose request holds it, since when and why."""
-    found = [request for request in reading.loaded.requests if request.id == held.request]
+    found = [request for request in reading.requests if request.id == held.request]
     return f"{request_in_words(found[0], now)} holds it" if found else str(held)
 
 
@@ -497,6 +512,9 @@ def _with_unit(reading: Reading, job: Job, unit: Unit, now: datetime) -> _Told:
             ),
         )
     before = f" (before: {unit.reason})" if unit.reason else ""
+    if not reading.present:
+        text = f"its {kind} waits for a worker{before}; who listened is not remembered"
+        return _Told(job, Cause.FREE_WORKER, text, "a worker takes it")
     return _unclaimed(reading, job, f"its {kind} waits for a free worker{before}", now)
 
 
@@ -562,7 +580,7 @@ def _all_busy(
 def _at_work(reading: Reading, job: Job, unit: Unit, now: datetime) -> _Told:
     """What its worker does, or that the worker is gone."""
     kind = "provisional unit" if unit.provisional else "unit"
-    by, until = who(unit.owner or "?"), unit.lease_until
+    by, until = who(unit.owner or "a worker"), unit.lease_until
     holder = holder_of(unit.owner or "", reading.workers)
     if until is not None and until <= now:
         text = f"its {kind} was at work by {by}, whose lease ran out {ago(until, now)}"
@@ -592,9 +610,8 @@ def _at_work(reading: Reading, job: Job, unit: Unit, now: datetime) -> _Told:
 
 
 def _ended(reading: Reading, process: str, interval: Interval) -> Link:
-    key = job_key(process, interval)
     state = reading.timetable.state(process, interval)
-    job = reading.store.read_jobs([key]).get(key)
+    job = reading.document(process, interval)
     reason = job.reason if job is not None else ""
     if state is JobState.FAILED:
         named = f"{process} {interval.label}"

@@ -12,7 +12,7 @@ from synergy.core.admission import Counted
 from synergy.core.catalog import Catalog
 from synergy.core.events import Loaded
 from synergy.core.intervals import Interval
-from synergy.core.model import BoxRecord, FeedEntry, Job, Lease, Standing, Unit, embryo
+from synergy.core.model import BoxRecord, FeedEntry, Job, Lease, Standing, Unit, embryo, job_key
 from synergy.core.states import JobState
 from synergy.core.switches import switches_of
 from synergy.core.timetable import Timetable
@@ -87,14 +87,24 @@ class Row:
 class Reading:
     """The timetable as it stands in the store at one moment."""
 
+    #: Whether it is of now, so that who listens and who leads is known.
+    present = True
+
     def __init__(self, store: Store, catalog: Catalog) -> None:
         self.store = store
         self.catalog = catalog
-        self.loaded, _ = read_loaded(store, catalog)
+        self.loaded, self.through = read_loaded(store, catalog)
+        #: Those that are filed and not answered.
+        self.requests = self.loaded.requests
         self.timetable = Timetable(catalog)
         self.timetable.load(self.loaded.ledgers, self.loaded.entries, self.loaded.jobs)
         self.units = {unit.key: unit for unit in self.loaded.units}
         self.switches = switches_of(self.loaded.switches)
+
+    def document(self, process: str, interval: Interval) -> Job | None:
+        """The stored job, as the ledger does not keep all of it; None where none was written."""
+        key = job_key(process, interval)
+        return self.store.read_jobs([key]).get(key)
 
     @cached_property
     def workers(self) -> list[WorkerRecord]:
@@ -188,6 +198,15 @@ class Reading:
     def under_way(self) -> Counted:
         """What `admission.obstacles` consults: how much of what is out, and what is off."""
         return Counted(self.catalog, self.switches, self.timetable.active.values())
+
+    def out_of(self, process: str) -> list[Job]:
+        """The jobs of a process that wait for their unit, the oldest first."""
+        found = [
+            job
+            for (name, _), job in self.timetable.active.items()
+            if name == process and job.unit and job.state.at_work
+        ]
+        return sorted(found, key=lambda job: job.interval.start)
 
     def firings(self, freerun: str, limit: int) -> list[Job]:
         """The latest firings of a freerun, newest first."""

@@ -1,12 +1,14 @@
 """``why``: what an interval waits for, the root of it first, and what happens next."""
 
 import argparse
-from datetime import datetime
+from datetime import UTC, datetime
 
 from synergy.cli.naming import interval_named, process_named, reading_of
-from synergy.cli.output import Output, Styled, ago, clock, command
+from synergy.cli.output import Output, Styled, ago, clock, command, instant
 from synergy.clock import SystemClock
+from synergy.errors import BadInput
 from synergy.explanation import Explanation, Link, explain
+from synergy.hindsight import Hindsight
 from synergy.project import Project
 
 
@@ -16,6 +18,9 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument(
         "interval", metavar="INTERVAL", help="label such as 2026-11-20T17, 2026-11-20, 2026-11"
     )
+    parser.add_argument(
+        "--at", metavar="TIME", help="as it stood then: 2026-11-20T17:30, in UTC unless it says"
+    )
 
 
 def run(args: argparse.Namespace, project: Project, output: Output) -> int:
@@ -24,12 +29,16 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     process = process_named(reading.catalog, args.process)
     interval = interval_named(reading.catalog, process, args.interval)
     now = SystemClock().now()
+    if args.at is not None:
+        now = moment(args.at, now)
+        reading = Hindsight(reading, now)
     explanation = explain(reading, process, interval, now)
     if output.json:
         output.data(
             {
                 "process": process,
                 "interval": interval.label,
+                "at": instant(now),
                 "state": explanation.asked.state.value,
                 "scheduler": explanation.standstill or "alive",
                 "root": explanation.root.content(),
@@ -38,8 +47,29 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
             }
         )
     else:
+        if args.at is not None:
+            output.line(f"as it stood at {clock(now)} UTC")
         _print(explanation, now, output)
     return 0
+
+
+def moment(text: str, now: datetime) -> datetime:
+    """The past moment that is meant.
+
+    Raises:
+        BadInput: it is no time, or lies in the future.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise BadInput(
+            f"--at {text}: no time; accepted is such as 2026-11-20T17:30 (UTC) "
+            "or 2026-11-20T17:30+02:00"
+        ) from error
+    found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    if found > now:
+        raise BadInput(f"--at {text}: it is {clock(now)} UTC now, and that lies in the future")
+    return found
 
 
 def _print(explanation: Explanation, now: datetime, output: Output) -> None:

@@ -39,6 +39,12 @@ def jitter(seed: str, wait: timedelta) -> timedelta:
     return wait * random.Random(seed).random() * 0.1
 
 
+def wait_after(key: str, attempt: int, failures: int, first: timedelta) -> timedelta:
+    """The wait of a unit after an attempt, the nth that failed, unless its worker names one."""
+    wait = backoff_after(failures, first)
+    return wait + jitter(f"{key}!{attempt}", wait)
+
+
 def after_failure(
     unit: Unit, now: datetime, reason: str, retry_after: timedelta | None = None
 ) -> Unit:
@@ -51,8 +57,7 @@ def after_failure(
         return given_up(unit, now, f"attempt {unit.attempt} (the last of {failures}): {reason}")
     wait = retry_after
     if wait is None:
-        wait = backoff_after(failures, unit.task.backoff)
-        wait += jitter(f"{unit.key}!{unit.attempt}", wait)
+        wait = wait_after(unit.key, unit.attempt, failures, unit.task.backoff)
     return unit.moved(
         next_unit_state(unit.state, UnitInput.RETURN),
         now,

@@ -90,6 +90,13 @@ class Ledger:
             return instant
         return _instant(self._starts[self._codes.index(_GAP, place)])  # the last run is a gap
 
+    def copy(self) -> "Ledger":
+        """One of its own that stands the same."""
+        same = Ledger()
+        same._starts, same._codes = self._starts[:], self._codes[:]
+        same._standings, same._numbers = [*self._standings], dict(self._numbers)
+        return same
+
     def content(self) -> dict[str, Json]:
         """As a plain document."""
         return {
@@ -143,6 +150,13 @@ class Timetable:
         self.active: dict[tuple[str, datetime], Job] = {}
         #: Whether any job may be marked stale.
         self._marks = False
+
+    def copy(self) -> "Timetable":
+        """One of its own that stands the same."""
+        same = Timetable(self.catalog)
+        same.ledgers = {name: ledger.copy() for name, ledger in self.ledgers.items()}
+        same.active = dict(self.active)
+        return same
 
     def load(
         self,

@@ -128,6 +128,17 @@ def test_why_says_when_the_next_attempt_starts(running: Any) -> None:
     assert "next: attempt 2 of 3 starts, in 59 min" in running.ok("why", "late", "2024-05-12")
 
 
+def test_why_answers_for_a_past_moment(running: Any) -> None:
+    now = datetime.now(UTC)
+    told = running.json("why", "day", "2024-05-13", "--at", now.isoformat())
+    assert [link["cause"] for link in told["chain"]] == ["given_up", "inputs"]
+    told = running.json("why", "day", "2024-05-12", "--at", "2024-05-12T07:30")
+    assert (told["at"], told["root"]["cause"]) == ("2024-05-12T07:30:00Z", "open")
+    assert running.ok("why", "day", "2024-05-12", "--at", "2024-05-12").startswith(
+        "as it stood at 2024-05-12 00:00 UTC\n"
+    )
+
+
 def test_why_of_what_has_ended_says_so(running: Any) -> None:
     told = running.json("why", "hour", "2024-05-12T00")
     assert [link["state"] for link in told["chain"]] == ["processed"]
@@ -246,6 +257,8 @@ WRONG = [
     (["why", "day", "2024051207"], 2, "such as 2026-11-20"),
     (["why", "ping", "2024-05-12"], 2, "trigger ping"),
     (["why", "day"], 2, "required: INTERVAL"),
+    (["why", "day", "2024-05-12", "--at", "noon"], 2, "such as 2026-11-20T17:30 (UTC)"),
+    (["why", "day", "2024-05-12", "--at", "2924-05-12"], 2, "lies in the future"),
     (["jobs", "hour", "2024-05-13T00..2024-05-12T00"], 2, "before it begins"),
     (["jobs", "hour", "2024-05-13T00.."], 2, "FROM..TO"),
     (["jobs", "--state", "done"], 2, "choose from"),

@@ -1,0 +1,136 @@
+"""Random small timetables and what may happen to them, for tests of what is told about them."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+from synergy.core import recovery
+from synergy.core.context import (
+    Context,
+    daily,
+    hourly,
+    last,
+    monthly,
+    offset,
+    previous,
+    tree,
+)
+from synergy.core.model import Unit
+from synergy.presence import WorkerRecord, remove_worker, save_worker
+from synergy.testing.stage import Stage, Worker, fails, finds_nothing, processes
+
+BEGIN = datetime.fromisoformat("2026-11-20T00:00Z")
+WORKER = "worker@box:7:1:b:ff"
+
+
+def a_context(random: Random) -> Context:
+    """Two or three trees, each with one to three levels, some depending on others."""
+    open_ended = {"machine": "continuous", "every": "every 1200"}
+    hours = open_ended if random.random() < 0.4 else {}
+    first = tree(
+        "site",
+        [
+            monthly("site_monthly", run="w:f", **_options(random)),
+            daily("site_daily", run="w:f", **_options(random)),
+            hourly("site_hourly", run="w:f", **hours, **_options(random)),
+        ],
+        **_span(random),
+    )
+    after = random.choice(
+        ["site_daily", last(3, "site_daily"), offset(-1, "site_daily"), "site_hourly"]
+    )
+    options = _options(random)
+    second = tree(
+        "client", [daily("client_daily", run="w:f", after=after, **options)], **_span(random)
+    )
+    trees = [first, second]
+    if random.random() < 0.5:
+        before = previous("ledger_daily")
+        options = _options(random)
+        level = daily("ledger_daily", run="w:f", after=before, **options)
+        trees.append(tree("ledger", [level], **_span(random)))
+    return Context(*trees)
+
+
+def _span(random: Random) -> dict[str, Any]:
+    until = {"until": "2026-11-24"} if random.random() < 0.3 else {}
+    return {"start": "2026-11-19", "lag": random.choice([0, 300]), **until}
+
+
+def _options(random: Random) -> dict[str, Any]:
+    return {
+        "blocking": random.choice(["normal", "children", "dependencies"]),
+        "on_failure": random.choice(["hold", "hold", "skip"]),
+        "max_attempts": random.choice([1, 2, 3]),
+        "backoff": random.choice([0, 60]),
+    }
+
+
+def gives_up(unit: Unit, now: datetime) -> Unit:
+    """The worker that says it is of no use."""
+    return recovery.given_up(unit, now, "it will never do")
+
+
+class SmallWorld:
+    """A stage at which things happen by chance."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.stage = Stage(a_context(random), at=BEGIN)
+        self.listens(random.random() < 0.7)
+
+    def listens(self, listens: bool) -> None:
+        """Whether a worker says that it takes whatever there is."""
+        if listens:
+            save_worker(self.stage.store, self.record)
+        else:
+            remove_worker(self.stage.store, WORKER)
+
+    @property
+    def record(self) -> WorkerRecord:
+        """What the worker tells of itself."""
+        return WorkerRecord(
+            owner=WORKER,
+            program="worker",
+            box="box",
+            slots=2,
+            processes=None,
+            busy=0,
+            seen_at=self.stage.clock.now(),
+        )
+
+    def happen(self) -> None:
+        """Something."""
+        happening: Callable[[], object] = self.random.choice(
+            [self.time, self.time, self.work, self.work, self.claim, self.ask, self.reprocess]
+        )
+        happening()
+
+    def time(self) -> None:
+        self.stage.advance(minutes=self.random.choice([1, 7, 60, 600]))
+
+    def work(self) -> None:
+        for unit in self.stage.claim(limit=self.random.choice([1, 5, 50])):
+            self.stage.clock.advance(timedelta(seconds=self.random.choice([0, 3])))
+            self.stage.report(unit, self._worker())
+
+    def _worker(self) -> Worker:
+        return self.random.choice([processes, processes, processes, finds_nothing, fails, gives_up])
+
+    def claim(self) -> None:
+        """Begin some work and leave it at that."""
+        self.stage.claim(limit=self.random.choice([1, 3]))
+
+    def ask(self) -> None:
+        self._request("skip")
+
+    def reprocess(self) -> None:
+        self._request("reprocess")
+
+    def _request(self, action: str) -> None:
+        process = self.random.choice([*self.stage.catalog.processes])
+        calendar = self.stage.catalog.processes[process].calendar
+        interval = calendar.containing(BEGIN + timedelta(hours=self.random.randrange(-24, 48)))
+        if self.stage.catalog.exists(process, interval):
+            self.stage.request(action, process, interval.label, reason="by chance")
