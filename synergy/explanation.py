@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import islice
 
-from synergy.core import machines
+from synergy.core import admission, machines
+from synergy.core.admission import LimitReached, PoolFull, ProcessOff
 from synergy.core.catalog import Dependency, Input
-from synergy.core.engine import limit_of
 from synergy.core.intervals import Interval
 from synergy.core.model import Job, Json, Request, Unit
 from synergy.core.readiness import (
@@ -74,8 +75,14 @@ class Cause(StrEnum):
     REQUEST = "request"
     #: Its source cannot be measured.
     SOURCE = "source"
+    #: Its process is switched off.
+    OFF = "off"
+    #: What its process has missed is being recorded as skipped first.
+    RECORDING = "recording"
     #: As many units of its process are out as may be.
     LIMIT = "limit"
+    #: As many units of the processes that share its pool are out as may be.
+    POOL = "pool"
     #: It may run; the scheduler requests its unit at its next turn.
     READY = "ready"
     #: What it builds on was skipped; it will be skipped too.
@@ -98,12 +105,15 @@ class Cause(StrEnum):
     GIVEN_UP = "given_up"
     #: It has finished.
     ENDED = "ended"
+    #: It has finished, and its result is marked stale.
+    STALE = "stale"
 
 
 #: How a cause ends: never by itself, by somebody's request or work, or by the clock.
 _STUCK, _AT_WORK, _BY_THE_CLOCK = 0, 1, 2
 _WEIGHTS = {
     Cause.GIVEN_UP: _STUCK,
+    Cause.OFF: _STUCK,
     Cause.NO_WORKER: _STUCK,
     Cause.BOX_AWAY: _STUCK,
     Cause.SOURCE: _STUCK,
@@ -222,7 +232,7 @@ class Explanation:
 def explain(reading: Reading, process: str, interval: Interval, now: datetime) -> Explanation:
     """Why it stands as it does."""
     chain = _chain(reading, process, interval, now)
-    ended = chain[-1].cause is Cause.ENDED
+    ended = chain[-1].cause in (Cause.ENDED, Cause.STALE)
     return Explanation(
         chain=chain,
         behind=Behind() if ended else behind(reading, process, interval, now),
@@ -282,7 +292,7 @@ def _chain(reading: Reading, process: str, interval: Interval, now: datetime) ->
             for awaited in link.waits_for
             if (awaited.process, awaited.interval.start) not in seen
         ]
-        if not following:
+        if not link.waits_for or len(seen) > LOOKED_AT:
             roots.append(chain)
             if link.weight == _STUCK:
                 break
@@ -334,6 +344,17 @@ class _Told:
 
 
 def _before_its_unit(reading: Reading, job: Job, now: datetime) -> Link:
+    """It may not run yet, or may not be dispatched."""
+    link = _not_ready(reading, job, now)
+    closed = admission.closed_by(job.process, reading.switches.get(job.process))
+    if link.cause in (Cause.FUTURE, Cause.OFF) or not isinstance(closed, ProcessOff):
+        return link
+    besides = "" if link.cause is Cause.READY else f"; besides, {link.text}"
+    told = _obstructed(reading, job, closed)
+    return replace(told, text=f"{told.text}{besides}")
+
+
+def _not_ready(reading: Reading, job: Job, now: datetime) -> Link:
     due = reading.catalog.processes[job.process].due(job.interval)
     verdict = judge(reading.timetable, job, now, final=due <= now, limit=COUNTED)
     if isinstance(verdict, Hopeless):
@@ -344,14 +365,32 @@ def _before_its_unit(reading: Reading, job: Job, now: datetime) -> Link:
         source = reading.catalog.processes[job.process].task.source
         text = f"{job.reason} (source {source})"
         return _Told(job, Cause.SOURCE, text, "it is measured again, every 10 s").link
-    limit, out = limit_of(reading.catalog.processes[job.process]), reading.out_of(job.process)
-    if len(out) >= limit:
-        text = f"{len(out)} units of {job.process} are out, and no more than {limit} may be"
-        return replace(
-            _Told(job, Cause.LIMIT, text, "one of these ends").link,
-            waits_for=tuple(_ahead(each) for each in out[:NAMED]),
-        )
+    obstacle = next(admission.obstacles(reading.under_way(), job.process), None)
+    if obstacle is not None:
+        return _obstructed(reading, job, obstacle)
     return _Told(job, text="it waits for nothing any more").link
+
+
+def _obstructed(reading: Reading, job: Job, obstacle: admission.Obstacle) -> Link:
+    """It may run, and no unit of its process may go out now."""
+    match obstacle:
+        case ProcessOff(name):
+            hint = Hint(f"process on {name}", "to switch it on")
+            told = _Told(job, Cause.OFF, str(obstacle), "nothing by itself", None, (hint,))
+            return told.link
+        case LimitReached(name):
+            told, members = _Told(job, Cause.LIMIT, str(obstacle), "one of these ends"), [name]
+        case PoolFull():
+            told = _Told(job, Cause.POOL, str(obstacle), "one of these ends")
+            members = [name for name, _ in obstacle.out]
+        case _:
+            following = "it goes on when that is done"
+            return _Told(job, Cause.RECORDING, str(obstacle), following).link
+    out = sorted(
+        (each for name in members for each in reading.out_of(name)),
+        key=lambda each: each.interval.start,
+    )
+    return replace(told.link, waits_for=tuple(map(_ahead, out[:NAMED])))
 
 
 def _ahead(job: Job) -> Awaited:
@@ -364,7 +403,8 @@ def _waiting(reading: Reading, job: Job, verdict: Waiting, now: datetime) -> Lin
     if awaited:
         told = _Told(job, Cause.INPUTS, f"waits for {_summed_up(reading, job, awaited)}").link
         following = "it runs as soon as " + ("that has" if len(awaited) == 1 else "all have")
-        return replace(told, next=f"{following} finished", waits_for=_worst_first(awaited))
+        told = replace(told, next=f"{following} finished", waits_for=_worst_first(awaited))
+        return _in_a_row(reading, told)
     first = verdict.for_[0]
     if isinstance(first, Held):
         text = _held(reading, first, now)
@@ -381,6 +421,32 @@ def _waiting(reading: Reading, job: Job, verdict: Waiting, now: datetime) -> Lin
             waits_for=failed,
         )
     return told
+
+
+def _in_a_row(reading: Reading, link: Link) -> Link:
+    """Where each waits for the one before it, what it waits for in truth is the first of the row:
+    no look at all those between."""
+    name = link.process
+    before = next((each for each in link.waits_for if each.process == name), None)
+    if before is None or before.state is JobState.FAILED:
+        return link
+    calendar, ledger = reading.catalog.processes[name].calendar, reading.timetable.ledgers[name]
+    begins = ledger.start_of_run(before.interval.start) or reading.catalog.spans[name][0]
+    first = calendar.starting_at(max(begins, reading.catalog.spans[name][0]))
+    if first.end >= before.interval.start:
+        return link
+    number = sum(1 for _ in islice(calendar.between(first.start, link.interval.start), COUNTED))
+    row = f"at least {number}" if number == COUNTED else str(number)
+    state = reading.timetable.state(name, first)
+    return replace(
+        link,
+        text=f"{link.text}; {row} in a row wait so, from {first.label} on",
+        waits_for=tuple(
+            Awaited(each.kind, name, first, state) if each is before else each
+            for each in link.waits_for
+            if each is before or each.process != name
+        ),
+    )
 
 
 def _by_the_clock(job: Job, reason: Reason) -> Link:
@@ -631,11 +697,15 @@ def _ended(reading: Reading, process: str, interval: Interval) -> Link:
     told = f" {clock(job.transitions[-1].at)} UTC" if job and job.transitions else ""
     generation = f", generation {job.generation}" if job is not None else ""
     why = f" ({reason})" if reason else ""
+    stale = job is not None and job.outdated
     return Link(
         process=process,
         interval=interval,
         state=state,
-        cause=Cause.ENDED,
-        text=f"it has ended{told}{generation}{why}",
+        cause=Cause.STALE if stale else Cause.ENDED,
+        text=f"its result stands{generation} and is marked stale{why}"
+        if stale
+        else f"it has ended{told}{generation}{why}",
         next="",
+        hints=(Hint(f"reprocess {process} {interval.label}", "to make it anew"),) if stale else (),
     )

@@ -46,7 +46,7 @@ class Hindsight(Reading):
 
     def __init__(self, reading: Reading, at: datetime) -> None:
         self.store, self.catalog, self.loaded = reading.store, reading.catalog, reading.loaded
-        self.through = reading.through
+        self.through, self.switches = reading.through, reading.switches
         undone = _first_of_each(entries_since(reading, at))
         self.units = self._units_at(reading, undone, at)
         self.requests = tuple(
@@ -112,7 +112,7 @@ class Hindsight(Reading):
             return None
         was = _transition(job.transitions, first.version - 1)
         state = JobState(first.before)
-        reopened = state.terminal and first.after == JobState.EMBRYO
+        reopened = first.before != first.after == JobState.EMBRYO
         generation = was.generation if was is not None else first.generation - reopened
         unit = out.get((job.process, job.interval.start, generation))
         key = unit.key if unit is not None else None
@@ -131,6 +131,7 @@ class Hindsight(Reading):
             generation=generation,
             result=was.result if was is not None else first.result,
             attempts=was.attempt if was is not None else 0,
+            outdated=was.outdated if was is not None else False,
             reason=was.reason if was is not None else "",
             unit=key,
             runs=unit.run if unit is not None else 0,

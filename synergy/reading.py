@@ -197,7 +197,8 @@ class Reading:
 
     def under_way(self) -> Counted:
         """What `admission.obstacles` consults: how much of what is out, and what is off."""
-        return Counted(self.catalog, self.switches, self.timetable.active.values())
+        firings = [job for job in self.loaded.jobs if job.process in self.catalog.freeruns]
+        return Counted(self.catalog, self.switches, (*self.timetable.active.values(), *firings))
 
     def out_of(self, process: str) -> list[Job]:
         """The jobs of a process that wait for their unit, the oldest first."""

@@ -80,6 +80,11 @@ class Ledger:
         place = bisect_right(self._starts, _second(instant))
         return _instant(self._starts[place]) if place < len(self._starts) else None
 
+    def start_of_run(self, instant: datetime) -> datetime | None:
+        """Where the run that holds this instant begins; None for the first, open one."""
+        place = bisect_right(self._starts, _second(instant)) - 1
+        return _instant(self._starts[place]) if place >= 0 else None
+
     def gap_from(self, instant: datetime) -> datetime:
         """The first instant, this one or later, of which nothing is known."""
         second, starts = _second(instant), self._starts
@@ -155,7 +160,7 @@ class Timetable:
         """One of its own that stands the same."""
         same = Timetable(self.catalog)
         same.ledgers = {name: ledger.copy() for name, ledger in self.ledgers.items()}
-        same.active = dict(self.active)
+        same.active, same._marks = dict(self.active), self._marks
         return same
 
     def load(

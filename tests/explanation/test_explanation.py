@@ -1,14 +1,28 @@
 """What `why` says is true, and doing what it says helps."""
 
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
+from typing import Any
 
 import pytest
 
+from synergy.core.context import (
+    Context,
+    TreeDeclaration,
+    daily,
+    last,
+    previous,
+    program,
+    tree,
+)
 from synergy.core.intervals import Interval
+from synergy.core.model import Renewal
 from synergy.core.states import UnitState
 from synergy.explanation import Cause, Explanation, Link, explain
+from synergy.presence import WorkerRecord, save_worker
 from synergy.reading import Reading
+from synergy.testing.stage import Stage, fails, processes
 from tests.explanation.small_worlds import SmallWorld
 
 SEEDS = 60
@@ -103,3 +117,123 @@ def test_nothing_is_held_without_a_reason(seed: int) -> None:
             assert explanation.root.cause not in (Cause.READY, Cause.INPUTS, Cause.ENDED), (
                 explanation.chain
             )
+
+
+def a_stage(*trees: object, at: str = "2026-11-20T00:00Z") -> Stage:
+    return Stage(Context(*trees), at=at)
+
+
+def explained(stage: Stage, process: str, label: str) -> Explanation:
+    reading = Reading(stage.store, stage.catalog)
+    return explain(reading, process, stage.interval(process, label), stage.clock.now())
+
+
+def listening(stage: Stage, **changes: Any) -> None:
+    record = WorkerRecord(
+        owner="worker",
+        program="worker",
+        box="web-1",
+        slots=1,
+        processes=None,
+        busy=0,
+        seen_at=stage.clock.now(),
+    )
+    save_worker(stage.store, replace(record, **changes))
+
+
+def days(start: str = "2026-11-10", **options: Any) -> TreeDeclaration:
+    return tree("site", [daily("day", run="w:f", **options)], start=start, lag=0)
+
+
+def test_a_window_is_told_in_the_words_of_the_context() -> None:
+    week = tree("week", [daily("sum", run="w:f", after=last(7, "day"))], start="2026-11-18", lag=0)
+    stage = a_stage(days(max_attempts=1), week)
+    for unit in stage.claim(only="day"):
+        stage.report(unit, fails if unit.interval.label == "2026-11-17" else processes)
+    told = explained(stage, "sum", "2026-11-19")
+    assert told.asked.text == "waits for the last 7 of day, of which 2026-11-17 (failed) is missing"
+    assert (told.root.process, told.root.cause) == ("day", Cause.GIVEN_UP)
+    assert str(explained(stage, "day", "2026-11-17").behind) == (
+        "3 intervals wait for it (3 of sum), the oldest due since 2026-11-19 00:00 UTC"
+    )
+
+
+def test_a_long_row_is_not_walked_but_told() -> None:
+    stage = a_stage(days("2020-01-01", after=previous("day"), max_attempts=1))
+    listening(stage)
+    stage.report(stage.claim()[0], fails)
+    told = explained(stage, "day", "2026-11-19")
+    assert [link.interval.label for link in told.chain] == [
+        "2020-01-01",
+        "2020-01-02",
+        "2026-11-19",
+    ]
+    assert told.root.cause is Cause.GIVEN_UP
+    assert told.asked.text == (
+        "waits for its previous interval, 2026-11-18 (embryo); "
+        "at least 1000 in a row wait so, from 2020-01-02 on"
+    )
+    behind = explained(stage, "day", "2020-01-01").behind
+    assert not behind.complete
+    assert str(behind).startswith("at least 1000 intervals wait for it (1000 of day), the oldest")
+
+
+def test_all_workers_busy_are_told_with_what_and_since_when() -> None:
+    stage = a_stage(days())
+    listening(stage)
+    first = stage.claim(limit=1)[0]
+    stage.clock.advance(timedelta(seconds=10))
+    told = explained(stage, "day", "2026-11-19").root
+    assert told.cause is Cause.WORKERS_BUSY
+    assert f"all 1 slots that could take it are at work: {first.key} begun 10 s ago" in told.text
+
+
+def test_a_silent_worker_does_not_listen_and_what_it_had_is_told_lost() -> None:
+    stage = a_stage(days())
+    listening(stage)
+    stage.claim(limit=1)
+    unit = stage.store.held_units()[0]
+    stage.clock.advance(timedelta(seconds=14))
+    stage.store.renew([Renewal(unit.key, 1, "worker", stage.clock.now() + timedelta(seconds=15))])
+    stage.clock.advance(timedelta(seconds=2))
+    told = explained(stage, "day", "2026-11-10").root
+    assert told.cause is Cause.WORKER_GONE
+    assert "not heard of since 2026-11-20 00:00 UTC" in told.text
+    waiting = explained(stage, "day", "2026-11-11").root
+    assert waiting.cause is Cause.NO_WORKER
+    assert "no worker listens for day: worker on web-1 was heard of last, 16 s ago" in waiting.text
+
+
+def test_a_worker_of_other_processes_does_not_count() -> None:
+    other = tree("other", [daily("other_day", run="w:f")], start="2026-11-18")
+    programs = program("loader", processes=["day"]), program("other", processes=["other_day"])
+    stage = a_stage(days(), other, *programs)
+    listening(stage, program="other", processes=frozenset({"other_day"}))
+    told = explained(stage, "day", "2026-11-19").root
+    assert (told.cause, [hint.words for hint in told.hints]) == (Cause.NO_WORKER, ["start loader"])
+
+
+def test_what_is_off_says_who_and_why_and_how_to_switch_it_on() -> None:
+    stage = a_stage(days())
+    stage.request("switch", "day", reason="the vendor is away", on=False)
+    told = explained(stage, "day", "2026-11-19").root
+    assert told.cause is Cause.OFF
+    assert "day is switched off since 2026-11-20 00:00:00 UTC: the vendor is away" in told.text
+    assert [hint.words for hint in told.hints] == ["process on day"]
+
+
+def test_a_source_that_cannot_be_measured_is_told_with_its_error() -> None:
+    def measure(source: str, interval: Interval) -> None:
+        raise AssertionError
+
+    level = daily("day", run="w:f", machine="recomputing", source="lines")
+    context = Context(tree("t", [level], start="2026-11-18", lag=0), sources={"lines": "w:lines"})
+    stage = Stage(context, at="2026-11-20T00:00Z", measure=measure)
+    told = explained(stage, "day", "2026-11-19").root
+    assert told.cause is Cause.SOURCE
+    assert "its source could not be measured" in told.text
+
+
+def test_no_scheduler_is_said_before_all() -> None:
+    stage = a_stage(days())
+    assert explained(stage, "day", "2026-11-19").standstill == "no scheduler has ever run"
