@@ -19,7 +19,7 @@ RUNGS: tuple[frozenset[str], ...] = (
     | frozenset({"programs", "owners", "containment"}),
     frozenset({"core"}),
     frozenset({"ports", "records", "project", "reading", "history", "leases", "schemas", "bells"})
-    | frozenset({"presence", "explanation", "hindsight"}),
+    | frozenset({"presence", "explanation", "hindsight", "story"}),
     frozenset({"stores", "brokers", "scheduler", "worker", "supervisor", "mx"}),
     frozenset({"testing", "app", "__init__"}),
     frozenset({"bench", "services"}),

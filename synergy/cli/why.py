@@ -1,15 +1,16 @@
 """``why``: what an interval waits for, the root of it first, and what happens next."""
 
 import argparse
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from synergy.cli.naming import interval_named, process_named, reading_of
-from synergy.cli.output import Output, Styled, ago, clock, command, instant
+from synergy.cli.output import Output, Styled, ago, clock, command, duration, instant
 from synergy.clock import SystemClock
 from synergy.errors import BadInput
 from synergy.explanation import Explanation, Link, explain
 from synergy.hindsight import Hindsight
 from synergy.project import Project
+from synergy.story import Share, Story, tell
 
 
 def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -33,6 +34,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
         now = moment(args.at, now)
         reading = Hindsight(reading, now)
     explanation = explain(reading, process, interval, now)
+    story = tell(reading, process, interval, now) if reading.present else None
     if output.json:
         output.data(
             {
@@ -44,12 +46,15 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
                 "root": explanation.root.content(),
                 "chain": [link.content() for link in explanation.chain],
                 "behind": explanation.behind.content(),
+                "story": story.content() if story is not None else None,
             }
         )
     else:
         if args.at is not None:
             output.line(f"as it stood at {clock(now)} UTC")
         _print(explanation, now, output)
+        if story is not None:
+            _print_story(story, output)
     return 0
 
 
@@ -92,3 +97,28 @@ def _print_link(link: Link, depth: int, now: datetime, output: Output) -> None:
         output.line(f"{indent}next: {link.next}{when}")
     for hint in link.hints:
         output.line(f"{indent}      {hint.purpose}: {command(hint.words)}")
+
+
+#: What a share of the time is called.
+_SHARES = {
+    Share.INPUTS: "waiting for its inputs",
+    Share.TURN: "waiting for its turn",
+    Share.WORKER: "waiting for a worker",
+    Share.BACK_OFF: "between attempts",
+    Share.WORKING: "at work",
+}
+
+
+def _print_story(story: Story, output: Output) -> None:
+    output.line()
+    if not story.complete:
+        output.line("(the beginning is forgotten)")
+    for step in story.steps:
+        output.line(f"{clock(step.at)} UTC  {step.text}")
+    output.line()
+    rows = [(_SHARES[share], _spent(spent)) for share, spent in story.shares.items() if spent]
+    output.table(("time went into", ""), [*rows, ("in all", _spent(story.ends - story.begins))])
+
+
+def _spent(time: timedelta) -> str:
+    return duration(time.total_seconds())
