@@ -163,6 +163,11 @@ OPTIONS: Mapping[str, str] = {
     "priority": "higher goes first; among the members of a pool, and at the workers",
     "at": "trigger of a freerun, by the clock of its zone",
     "misfire": "firings that nobody served: `once` (the latest one), `skip`, `all`",
+    "late": "what becomes of a finished interval of a recomputing process whose source has grown: "
+    "`ignore`, `mark` it stale, with all that is built on it, or `reprocess` it",
+    "late_for": "seconds (or a timedelta) after its end for which an interval is looked at for "
+    "late data; 7 days",
+    "late_every": "seconds or a trigger: when it is looked at for late data; every hour",
     "slots": "units at once",
     "boxes": 'the boxes that may work it, or where the program runs: a name, a pattern (`"db-*"`), '
     "or a list of them; without it every box",
@@ -175,6 +180,7 @@ _CHOICES = {
     "blocking": building.BLOCKINGS,
     "on_failure": building.ON_FAILURE,
     "catch_up": building.CATCH_UPS,
+    "late": building.LATES,
     "misfire": building.MISFIRES,
     "on": building.ON,
 }

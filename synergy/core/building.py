@@ -40,6 +40,7 @@ ON_FAILURE = ("hold", "skip")
 #: What becomes of the intervals that a process has missed: all are worked, the newest closed one
 #: alone, or none; the others are recorded as skipped.
 CATCH_UPS = ("all", "latest", "none")
+LATES = ("ignore", "mark", "reprocess")
 MISFIRES = ("once", "skip", "all")
 ON = ("all", "any")
 
@@ -253,6 +254,7 @@ class _Builder:
             parallel = self._whole(where, "parallel", declared.parallel, 1)
         pool = self._pool(where, declared.pool)
         every = self._trigger(where, "every", declared.every, zone)
+        late = self._late(where, declared, zone)
         own_lag = self._duration(where, "lag", declared.lag)
         task = self._task(where, declared)
         after = tuple(item for item in declared.after if self._after(where, item))
@@ -276,9 +278,34 @@ class _Builder:
             pool=pool,
             catch_up=declared.catch_up,
             boxes=self._boxes(where, "boxes", declared.boxes),
+            **late,
         )
         self.processes[process.name] = process
         return process
+
+    def _late(self, where: str, declared: ProcessDeclaration, zone: str) -> dict[str, Any]:
+        """What is said of late data, as far as it can be used."""
+        self._one_of(where, "late", declared.late, LATES)
+        given = {"late_for": declared.late_for, "late_every": declared.late_every}
+        if declared.late == "ignore":
+            for name, value in given.items():
+                if value is not None:
+                    self._problem(where, f"{name} says nothing without late={_or(LATES[1:])}")
+        elif declared.machine != "recomputing":
+            self._problem(
+                where,
+                f"late={declared.late!r} is for recomputing processes, whose source tells what "
+                f"there is; the machine is {declared.machine}",
+            )
+        found: dict[str, Any] = {"late": declared.late}
+        late_for = self._duration(where, "late_for", declared.late_for)
+        if late_for is not None:
+            found["late_for"] = late_for
+        if declared.late_every is not None:
+            trigger = self._trigger(where, "late_every", _pace(declared.late_every), zone)
+            if trigger is not None:
+                found["late_every"] = trigger
+        return found
 
     def _after(self, where: str, item: After) -> bool:
         if not isinstance(item, After):
@@ -622,6 +649,19 @@ def _circles(edges: Mapping[str, list[str]]) -> list[list[str]]:
 
 #: Programs that are there without being declared.
 RESERVED_PROGRAMS = ("scheduler", "supervisor")
+
+
+def _pace(given: object) -> Any:
+    """Seconds as the trigger that fires so often; what is neither is told as it is."""
+    if isinstance(given, timedelta):
+        given = given.total_seconds()
+    if isinstance(given, int | float) and not isinstance(given, bool) and given == int(given):
+        return f"every {int(given)}"
+    return given
+
+
+def _or(names: Sequence[str]) -> str:
+    return " or ".join(repr(name) for name in names)
 
 
 def _unknown(name: object, known: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from itertools import pairwise
 from synergy.core.boxes import admits
 from synergy.core.intervals import Calendar, Granularity, Interval
 from synergy.core.model import Task
-from synergy.core.triggers import Trigger
+from synergy.core.triggers import Every, Trigger
 from synergy.core.values import dataclass
 
 _INSTANT = timedelta(microseconds=1)
@@ -54,6 +54,11 @@ class Process:
     catch_up: str = "all"
     #: Patterns of the boxes that may work it; none: every box.
     boxes: tuple[str, ...] = ()
+    #: What becomes of a finished interval whose source has grown: "ignore", "mark", "reprocess".
+    late: str = "ignore"
+    #: How long after its end an interval is looked at for that, and when.
+    late_for: timedelta = timedelta(days=7)
+    late_every: Trigger = Every(3600)
 
     @property
     def open_ended(self) -> bool:

@@ -74,4 +74,36 @@ class SaveDocument:
     expected: int
 
 
-Command = SaveJob | SaveUnit | ReadJobs | MovePlan | AnswerRequest | MeasureSource | SaveDocument
+@dataclass(frozen=True, slots=True)
+class ReadUnits:
+    """Answered by `UnitsRead`."""
+
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRequest:
+    """Not answered: it is read with those that others have filed."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """Not answered: tells the operators what does not stand in the store."""
+
+    text: str
+
+
+Command = (
+    SaveJob
+    | SaveUnit
+    | ReadJobs
+    | MovePlan
+    | AnswerRequest
+    | MeasureSource
+    | SaveDocument
+    | ReadUnits
+    | FileRequest
+    | Warn
+)

@@ -72,6 +72,9 @@ class ProcessDeclaration:
     priority: int = 0
     catch_up: str = "all"
     boxes: str | Sequence[str] = ()
+    late: str = "ignore"
+    late_for: Duration | None = None
+    late_every: str | Duration | None = None
     #: Options that were given and do not exist.
     unknown: Sequence[str] = ()
     place: str = ""
@@ -193,7 +196,9 @@ def _sister(granularity: str) -> Callable[..., ProcessDeclaration]:
     it is given up; `parallel` units of it at once, `pool` those that it shares with others;
     `priority` high goes first.  `catch_up`: all, latest or none of the intervals that it missed
     while it was switched off, or before it was registered, are worked.  `boxes`: only workers on
-    these take it, by name or pattern (``"db-*"``).
+    these take it, by name or pattern (``"db-*"``).  `late`: what becomes of a finished interval of
+    a recomputing process whose source has grown: ignore, mark or reprocess; it is looked at for
+    `late_for` seconds after its end, `late_every` so often.
     """
     return declare
 

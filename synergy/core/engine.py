@@ -42,8 +42,10 @@ from synergy.core.events import (
     UnitChanged,
     UnitRefused,
     UnitSaved,
+    UnitsRead,
 )
 from synergy.core.intervals import Interval
+from synergy.core.late import Looks
 from synergy.core.model import Job, JobWrite, Json, Request, Unit, UnitWrite, embryo
 from synergy.core.operations import Operations, answered, in_words
 from synergy.core.plans import Key
@@ -124,6 +126,7 @@ class Engine:
         self.switchboard = Switchboard(self)
         #: Before where all is recorded, of processes whose missed intervals are.
         self._recorded: dict[str, datetime] = {}
+        self._looks = Looks(self)
         self._now: datetime | None = None
         #: The job that was looked at last: where deciding fails, the one that it fails on.
         self.deciding: Key | None = None
@@ -199,13 +202,16 @@ class Engine:
                 self._jobs_changed([job for job in event.jobs.values() if not known(job)], now)
                 self.operations.begin(event, now)
             case SourceMeasured():
-                self._source_measured(event, now)
+                if not self._looks.measured(event, now):
+                    self._source_measured(event, now)
             case DocumentSaved():
                 self.switchboard.saved(event, now)
             case DocumentRefused():
                 self.switchboard.refused(event, now)
             case DocumentsRead():
                 self.switchboard.read(event.documents, now)
+            case UnitsRead():
+                self._looks.read(event, now)
             case _:
                 assert_never(event)
 
@@ -253,6 +259,7 @@ class Engine:
                     self._timer(unit.lease_until, "lease", key, unit.key, unit.lease_until)
         for name in self.catalog.freeruns:
             self._fire(name, now)
+        self._looks.plan(now)
         for request in loaded.requests:
             self._take(RequestFiled(request, loaded.plans.get(request.of)), now)
 
@@ -613,6 +620,10 @@ class Engine:
         """See `Desk`."""
         self._commands.append(command)
 
+    def look_at(self, name: str, when: datetime) -> None:
+        """See `late.Desk`."""
+        self._timer(when, "look", name)
+
     def is_written(self, key: Key) -> bool:
         """See `Desk`."""
         return key in self._writing
@@ -908,6 +919,8 @@ class Engine:
                     self._lease_ran_out((name, start), key, until, now)
                 case "fire", str(name):
                     self._fire(name, now)
+                case "look", str(name):
+                    self._looks.begin(name, now)
 
     def _again(self, name: str, interval: Interval, now: datetime) -> None:
         """A provisional run has its time: make it, or widen the one that nobody has started."""
@@ -939,6 +952,7 @@ class Engine:
         for units in self._units.values():
             for unit in units.values():
                 self._watch(unit, now)
+        self._looks.plan(now)
         for name in self.catalog.freeruns:
             self._fired[name] = min(self._fired[name], now)
             self._fire(name, now)

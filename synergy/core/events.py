@@ -138,6 +138,13 @@ class DocumentsRead:
     documents: Mapping[str, tuple[int, Mapping[str, Json]]]
 
 
+@dataclass(frozen=True, slots=True)
+class UnitsRead:
+    """The answer to `ReadUnits`: those that are stored."""
+
+    units: Mapping[str, Unit]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceMeasured:
     """The answer to `MeasureSource`: first and last key, or why it could not be measured."""
@@ -165,4 +172,5 @@ Event = (
     | DocumentSaved
     | DocumentRefused
     | DocumentsRead
+    | UnitsRead
 )

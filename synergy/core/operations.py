@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
-from synergy.core import machines, plans
+from synergy.core import late, machines, plans
 from synergy.core.catalog import Catalog
 from synergy.core.commands import AnswerRequest, Command, MovePlan, ReadJobs
 from synergy.core.events import JobsRead, PlanMoved
@@ -275,6 +275,8 @@ class Operations:
             if not catalog.exists(process.name, interval):
                 raise _Refusal(f"{interval.label} lies outside the span of tree {process.tree}")
             named.append((process.name, interval))
+        if "late" in request.options:
+            return [place for place in named if self._as_noticed(request, place)]
         return named
 
     def _read(self, operation: _Operation) -> None:
@@ -285,6 +287,17 @@ class Operations:
             if self._desk.timetable.job(name, interval) is None
         )
         self._desk.ask(ReadJobs(operation.asking.id, unknown))
+
+    def _as_noticed(self, request: Request, place: plans.Place) -> bool:
+        """Whether late data has yet to reach it: it stands in the generation in which that was
+        noticed, or was reopened since and has not begun."""
+        name, interval = place
+        generation = late.as_noticed(request.options).get(interval.label)
+        job = self._desk.timetable.active.get((name, interval.start))
+        if job is not None:
+            return job.generation == generation or job.state is JobState.EMBRYO
+        standing = self._desk.timetable.ledgers[name].at(interval.start)
+        return standing is not None and standing.generation == generation
 
     def begin(self, event: JobsRead, now: datetime) -> None:
         """What it touches was read: do it."""

@@ -26,12 +26,15 @@ from synergy.core.catalog import Catalog
 from synergy.core.commands import (
     AnswerRequest,
     Command,
+    FileRequest,
     MeasureSource,
     MovePlan,
     ReadJobs,
+    ReadUnits,
     SaveDocument,
     SaveJob,
     SaveUnit,
+    Warn,
 )
 from synergy.core.engine import Engine
 from synergy.core.events import (
@@ -49,6 +52,7 @@ from synergy.core.events import (
     UnitChanged,
     UnitRefused,
     UnitSaved,
+    UnitsRead,
 )
 from synergy.core.machines import parked
 from synergy.core.model import (
@@ -413,6 +417,12 @@ class Scheduler:
                     self.setting.sources.ask(command)
                 case SaveDocument():
                     events.append(self._save_document(command))
+                case ReadUnits(keys):
+                    events.append(UnitsRead(store.read_units(keys, history=False)))
+                case FileRequest(request):
+                    store.file_request(request)
+                case Warn(text):
+                    _say(logging.WARNING, "source", text)
                 case _:
                     pass
         return events

@@ -90,7 +90,7 @@ def measured(measure: Measure, command: MeasureSource) -> SourceMeasured:
     try:
         keys = measure(command.source, command.interval)
         low, high = keys if keys is not None else (None, None)
-        json.dumps((low, high), allow_nan=False)
+        low, high = json.loads(json.dumps((low, high), allow_nan=False))
     except BaseException as error:  # the user's code may raise anything, SystemExit too
         why = f"{error!r}; it returns None, or its first and last key as JSON values"
         return SourceMeasured(process=command.process, interval=command.interval, error=why)
