@@ -82,6 +82,13 @@ class Row:
     reason: str
     #: Finished, and marked stale.
     outdated: bool = False
+    #: The generation that its result came out in; 0 where it has none.
+    result: int = 0
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is finished with the result of an earlier generation."""
+        return self.state.finished and 0 < self.result < self.generation
 
 
 class Reading:
@@ -175,6 +182,7 @@ class Reading:
                 stale=standing.outdated,
                 reason="",
                 outdated=standing.outdated,
+                result=standing.result,
             )
         job = self.timetable.active.get((process, interval.start))
         if job is None:
@@ -189,6 +197,7 @@ class Reading:
             stale=job.stale,
             reason=unit.reason if unit is not None and unit.reason else job.reason,
             outdated=job.outdated,
+            result=job.result,
         )
 
     def unit_of(self, job: Job) -> Unit | None:

@@ -1,6 +1,7 @@
 """``jobs``: every job of the timetable, or those that are asked for."""
 
 import argparse
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -9,7 +10,7 @@ from synergy.cli.naming import instant_or_ago, interval_range, process_named, re
 from synergy.cli.output import Output, Styled, instant
 from synergy.cli.process import off_notes
 from synergy.clock import SystemClock
-from synergy.core.model import Standing, job_key
+from synergy.core.model import Job, Json, Standing, job_key
 from synergy.core.states import JobState
 from synergy.errors import BadInput
 from synergy.history import JUST_DUE, due_of, recent_units, typical_delay
@@ -80,8 +81,11 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
         reasons = _reasons(reading, rows)
         output.csv(headings, ([*as_json(row).values(), _why(row, reasons)] for row in rows))
         return 0
+    # Of one interval more is told: its document is read.
+    single = _document(reading, rows) if args.interval and ".." not in args.interval else None
     if output.json:
-        output.data([as_json(row) for row in rows])
+        details = {} if single is None else _details(single)
+        output.data([{**as_json(row), **details} for row in rows])
         return 0
     shown_names = {row.process for row in rows} | {args.process}
     for name, text in off_notes(reading.catalog, reading.switches).items():
@@ -106,6 +110,9 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
             for row in shown
         ),
     )
+    for what, told in _details(single).items() if single is not None else ():
+        if told:
+            output.line(f"{what}  {told if isinstance(told, str) else json.dumps(told)}")
     counted = Counter(row.state.value for row in rows)
     states = ", ".join(f"{counted[s.value]} {s.value}" for s in JobState if counted[s.value])
     output.note(f"{len(rows)} job{'s' if len(rows) > 1 else ''}: {states}")
@@ -115,15 +122,35 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
 
 
 def _why(row: Row, reasons: Mapping[tuple[str, datetime], str]) -> str:
-    return row.reason or reasons.get((row.process, row.interval.start), "")
+    reason = row.reason or reasons.get((row.process, row.interval.start), "")
+    if not row.kept:
+        return reason
+    # Without an attempt no input had changed; with one, it came out as it was.
+    how = "unchanged since" if row.attempts else "kept from"
+    return f"{how} generation {row.result}" + (f"; {reason}" if reason else "")
+
+
+def _document(reading: Reading, rows: Sequence[Row]) -> Job | None:
+    """The job of the one row; None where there are none or several, or nothing is stored of it."""
+    keys = [job_key(row.process, row.interval) for row in rows]
+    return reading.store.read_jobs(keys).get(keys[0]) if len(keys) == 1 else None
+
+
+def _details(job: Job) -> dict[str, Json]:
+    """What is told of one job alone: what its worker said of the standing result, and the inputs
+    that this was made from, where they were not in their first generation."""
+    return {
+        "fingerprint": job.fingerprint,
+        "consumed": None if job.consumed is None else dict(job.consumed),
+    }
 
 
 def _reasons(reading: Reading, rows: Sequence[Row]) -> dict[tuple[str, datetime], str]:
-    """Why jobs failed or were skipped: the ledger does not keep it, their documents do."""
+    """Why jobs failed, were skipped or marked: the ledger does not keep it, their documents do."""
     keys = [
         job_key(row.process, row.interval)
         for row in rows
-        if row.state in (JobState.FAILED, JobState.SKIPPED)
+        if row.outdated or row.state in (JobState.FAILED, JobState.SKIPPED)
     ]
     jobs = reading.store.read_jobs(keys).values()
     return {(job.process, job.interval.start): job.reason for job in jobs}
@@ -140,6 +167,7 @@ FIELDS = (
     "attempts",
     "stale",
     "marked",
+    "result",
 )
 
 
@@ -155,6 +183,7 @@ def as_json(row: Row) -> dict[str, object]:
         row.attempts,
         row.stale,
         row.outdated,
+        row.result or None,
     )
     return dict(zip(FIELDS, values, strict=True))
 
@@ -229,7 +258,9 @@ class Asked:
         """Whether none that stands so is wanted."""
         if self.states and standing.state.value not in self.states:
             return True
-        return self.stale or (self.late and standing.state.finished)
+        if self.stale and not standing.outdated:
+            return True
+        return self.late and standing.state.finished
 
     def wants(self, row: Row) -> bool:
         """Whether this one is wanted."""
@@ -263,6 +294,7 @@ def _firings(reading: Reading, name: str) -> list[Row]:
             attempts=job.attempts,
             stale=False,
             reason=job.reason,
+            result=job.result,
         )
         for job in reversed(reading.firings(name, 1000))
     ]

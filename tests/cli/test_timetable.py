@@ -21,6 +21,7 @@ FIELDS = [
     "attempts",
     "stale",
     "marked",
+    "result",
 ]
 FAILING = "2024-05-13T07"
 
@@ -41,6 +42,7 @@ def test_there_is_one_job_for_every_interval_with_exactly_these_fields(running: 
         "attempts": 1,
         "stale": False,
         "marked": False,
+        "result": 1,
     }
 
 
