@@ -218,15 +218,14 @@ class _Session:
     def turn(self) -> Iterator[None]:
         """Hold the lock file; `Unreachable` when it cannot be had in time."""
         # flock cannot wait for a limited time, so it is asked again: soon at first, because a
-        # transaction takes a millisecond, and then less often.
+        # transaction takes a millisecond, and then after a tenth of the time that it has taken.
         if not self._lock_at_once():
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            pause = 0.000_05
+            began = time.monotonic()
             while not self._lock_at_once():
-                if time.monotonic() > deadline:
+                waited = time.monotonic() - began
+                if waited > PATIENCE_SECONDS:
                     raise Unreachable(f"the store {self.path} {_FAULTS[0][1]}")
-                time.sleep(pause)
-                pause = min(pause * 1.5, 0.002)
+                time.sleep(min(max(0.000_05, waited / 10), 0.002))
         try:
             yield
         finally:
