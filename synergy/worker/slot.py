@@ -171,7 +171,9 @@ class Slot:
             high=errand.high,
             _report=report,
         )
-        os.environ.update(environment_of(work.key, work))
+        for name, value in environment_of(work.key, work).items():
+            if os.environ.get(name) != value:  # setting one costs four looks
+                os.environ[name] = value
         if task.entry is None:
             return failure("it names no function or class")
         return call(task.entry, work)

@@ -154,7 +154,7 @@ class Work:
     )
 
     def __post_init__(self) -> None:
-        own = MappingProxyType(copy.deepcopy(dict(self.arguments)))
+        own = MappingProxyType(copy.deepcopy(dict(self.arguments)) if self.arguments else {})
         object.__setattr__(self, "arguments", own)
 
     @classmethod
