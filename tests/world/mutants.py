@@ -113,9 +113,9 @@ MUTANTS = (
     Mutant(
         "the target is reopened before what is built on it",
         Edit(
-            "core.operations:Operations._begin_operation",
-            'deque(["hold", "reopen", "release"])',
-            'deque(["reopen", "hold", "release"])',
+            "core.operations:Operations._carrying_out",
+            '("hold", "reopen", "release")',
+            '("reopen", "hold", "release")',
         ),
         seeds=range(7),
     ),
