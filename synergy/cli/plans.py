@@ -111,7 +111,8 @@ def _intervals(reading: Reading, request: Request) -> list[Interval]:
 def _made(reading: Reading, plan: Request) -> plans.Plan:
     """The plan anew."""
     named = [(plan.process, interval) for interval in _intervals(reading, plan)]
-    return plans.plan(reading.timetable, plan.action, named, SystemClock().now())
+    only = bool(plan.options.get("only"))
+    return plans.plan(reading.timetable, plan.action, named, SystemClock().now(), only=only)
 
 
 def _about(reading: Reading, request: Request) -> str:
@@ -119,7 +120,8 @@ def _about(reading: Reading, request: Request) -> str:
     if request.of:
         return f"{request.action} {request.of}"
     try:
-        return what(request.action, request.process, _intervals(reading, request))
+        about = what(request.action, request.process, _intervals(reading, request))
+        return about + (" only" if request.options.get("only") else "")
     except Conflict:
         return f"{request.action} {request.process}"
 

@@ -46,9 +46,16 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
         metavar="INTERVAL",
         help="label such as 2026-11-20T17, or FROM..TO (both included); several may be given",
     )
+    parser.set_defaults(only=False)
     if verb == "trigger":
         parser.set_defaults(yes=True, plan=False)
     else:
+        if verb == "reprocess":
+            parser.add_argument(
+                "--only",
+                action="store_true",
+                help="run nothing but what is named; what is built on it is marked stale",
+            )
         parser.add_argument(
             "--plan",
             action="store_true",
@@ -72,10 +79,11 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
         if args.verb == "reprocess":
             _refuse_future(process, targets, now)
         named = [(process, interval) for interval in targets]
-        made = plans.plan(reading.timetable, args.verb, named, now)
+        made = plans.plan(reading.timetable, args.verb, named, now, only=args.only)
     request = new_request(args.verb, process, starts, reason=args.reason, options=made.options())
+    about = what(args.verb, process, targets) + (" only" if args.only else "")
     if args.plan:
-        return _plan(reading, request, made, what(args.verb, process, targets), output)
+        return _plan(reading, request, made, about, output)
     _confirm(args, made)
     answered = carried_out(project, reading, request, args.wait, output)
     if answered is not None:

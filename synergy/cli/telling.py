@@ -87,6 +87,7 @@ def plan_as_json(plan: Plan, estimated: Estimate) -> dict[str, Json]:
                 "because": step.because,
                 "cancels": step.cancels,
                 "unit": step.run.value,
+                "marks": step.marks,
             }
             for step in plan.steps
         ],
@@ -158,6 +159,8 @@ def _rows(steps: Sequence[Step]) -> list[tuple[str, str, str, str, str]]:
 
 
 def _then(step: Step) -> str:
+    if step.marks:
+        return "is marked stale"
     canceled = ", its attempt is canceled" if step.cancels else ""
     match step.run:
         case Run.CERTAIN:
@@ -177,6 +180,9 @@ def _cost(plan: Plan, estimated: Estimate) -> str:
         up_to = f", up to {most}" if most > certain else ""
         parts.append(f"{_counted(certain, 'unit', 'units')} for certain{up_to}")
         parts.append(_time(estimated))
+    marked = sum(step.marks for step in plan.steps)
+    if marked:
+        parts.append(f"{marked} marked stale")
     if canceled:
         parts.append(f"{_counted(canceled, 'attempt is', 'attempts are')} canceled")
     return "; ".join(parts)
@@ -229,5 +235,7 @@ def _told(
 
 
 def _change(item: Mapping[str, object]) -> str:
+    if item.get("outdated") and item.get("was") == item.get("is"):
+        return "  marked stale"
     change = f"  {item['was']} → {item['is']}" if "was" in item else ""
     return change + (f"  generation {item['generation']}" if "generation" in item else "")

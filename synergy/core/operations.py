@@ -226,9 +226,8 @@ class Operations:
     def _refuse_grown(self, plan: Request, now: datetime) -> None:
         """Refuse a plan by which more would change than was planned."""
         view = self._desk.timetable
-        joined = plans.plan(view, plan.action, self._named(plan), now).joined(
-            plans.Ranges.of_content(plan.options.get("touched"))
-        )
+        made = plans.plan(view, plan.action, self._named(plan), now, only=_only(plan))
+        joined = made.joined(plans.Ranges.of_content(plan.options.get("touched")))
         if joined:
             raise _Refusal(plans.outdated(plan.id, joined))
 
@@ -372,6 +371,8 @@ class Operations:
         target = key in operation.targets
         why = in_words(request)
         match operation.phases[0].name:
+            case "hold" if _only(request) and not target and job.state.terminal:
+                return machines.marked(job, now, why, request=request.id)
             case "hold" if not self._only_target(operation, key):
                 return machines.reopened(
                     process.machine, job, request.id, now, target=target, hold=True, reason=why
@@ -418,6 +419,8 @@ class Operations:
         of = operation.request.id
         if of not in job.requests:
             return ""
+        if job.state.terminal and job.outdated and _only(operation.request):
+            return "it stays marked stale"
         if job.state.terminal:
             return "" if _stands_as_before(job) else "it has run"
         if job.state.at_work:
@@ -491,6 +494,11 @@ def _standing(job: Job) -> tuple[int, str, bool]:
     return job.generation, job.state, job.outdated
 
 
+def _only(request: Request) -> bool:
+    """Whether what is built on the named is marked stale, and not run again."""
+    return bool(request.options.get("only"))
+
+
 def answered(
     request: Request, state: str, answer: Mapping[str, Json], now: datetime
 ) -> AnswerRequest:
@@ -553,9 +561,11 @@ def _back_in_words(asking: Request, job: Job) -> str:
 
 
 def _stands_as_before(job: Job) -> bool:
-    """Whether a job that was reopened has ended, and with the result that it had."""
-    unchanged = job.state.terminal and job.result < job.generation
-    return unchanged and (job.state.finished or not job.attempts)
+    """Whether a job that was reopened has ended, and with the result that it had, or was only
+    marked."""
+    if job.state.finished and (job.outdated or job.result < job.generation):
+        return True
+    return job.state.terminal and job.result < job.generation and not job.attempts
 
 
 def _told(operation: _Operation) -> dict[str, Json]:

@@ -58,6 +58,8 @@ class Step:
     #: Whether a unit that is requested or at work would be canceled.
     cancels: bool
     run: Run
+    #: Whether it only is marked stale: its result stands.
+    marks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +72,14 @@ class Plan:
     left: tuple[str, ...] = ()
     #: What may change without a word: what changes, and what is built on it and has begun.
     reach: "Ranges" = field(default_factory=lambda: Ranges({}))
+    #: Whether what is built on the named is marked stale, and not run again.
+    only: bool = False
 
     def options(self) -> dict[str, Json]:
         """What a request keeps of its plan: the set by which it is held to it, and its size."""
         runs = [step.run for step in self.steps]
         return {
+            **({"only": True} if self.only else {}),
             "touched": self.reach.content(),
             "changes": len(self.steps),
             "certain": runs.count(Run.CERTAIN),
@@ -192,10 +197,15 @@ def scope(
     return Scope(_keys(targets), order)
 
 
-def plan(view: View, action: str, named: Sequence[Place], now: datetime) -> Plan:
-    """What a request of one of `ACTIONS` would do, as the timetable stands."""
+def plan(
+    view: View, action: str, named: Sequence[Place], now: datetime, *, only: bool = False
+) -> Plan:
+    """What a request of one of `ACTIONS` would do, as the timetable stands.
+
+    `only`: what is built on the named and has ended is marked stale, in place of running again.
+    """
     found = scope(view, action, named, now)
-    planner = _Planner(view, action, found.targets, _keys(named), now)
+    planner = _Planner(view, action, found.targets, _keys(named), now, only=only)
     steps = tuple(planner.steps(found.order))
     changing = {(step.process, step.interval.start) for step in steps}
     left = tuple(
@@ -208,7 +218,7 @@ def plan(view: View, action: str, named: Sequence[Place], now: datetime) -> Plan
     else:
         begun = (place for place in reversed(found.order) if view.begun(*place, now))
         reach = Ranges.of(begun)
-    return Plan(steps=steps, left=left, reach=reach)
+    return Plan(steps=steps, left=left, reach=reach, only=only)
 
 
 class _Planner:
@@ -221,8 +231,11 @@ class _Planner:
         targets: frozenset[Key],
         named: frozenset[Key],
         now: datetime,
+        *,
+        only: bool,
     ) -> None:
         self.view = view
+        self.only = only
         self.action = action
         self.targets = targets
         self.named = named
@@ -261,6 +274,8 @@ class _Planner:
         job = self.view.job(process, interval)
         state = _state(standing, job)
         target = key in self.targets
+        if standing is not None and self.only and not target:
+            return self._marked(process, interval, standing)
         if self.action == "skip":
             if state.finished:
                 return None
@@ -277,6 +292,21 @@ class _Planner:
             generation=generation if skips else generation + 1,
             cancels=state.at_work and job is not None and job.unit is not None,
             run=Run.NONE if skips else self._run(standing, job, target),
+        )
+
+    def _marked(self, process: str, interval: Interval, standing: Standing) -> Step | None:
+        if standing.outdated or standing.state not in (JobState.PROCESSED, JobState.NOOP):
+            return None
+        return Step(
+            process=process,
+            interval=interval,
+            because=self._because((process, interval.start)),
+            was=standing.state,
+            becomes=standing.state,
+            generation=standing.generation,
+            cancels=False,
+            run=Run.NONE,
+            marks=True,
         )
 
     def _because(self, key: Key) -> str:

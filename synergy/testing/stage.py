@@ -161,15 +161,12 @@ class Stage:
         """File a request, let it be executed; the request as answered."""
         return self.file(self._request(action, process, *labels, reason=reason, **options))
 
-    def plan(self, action: str, process: str, *labels: str) -> Request:
+    def plan(self, action: str, process: str, *labels: str, only: bool = False) -> Request:
         """Store the plan of a request; nothing comes of it until it is applied."""
         named = [(process, self.interval(process, label)) for label in labels]
-        made = plans.plan(self.timetable, action, named, self.clock.now())
-        return self.file(
-            replace(
-                self._request(action, process, *labels), state="planned", options=made.options()
-            )
-        )
+        made = plans.plan(self.timetable, action, named, self.clock.now(), only=only)
+        asked = self._request(action, process, *labels)
+        return self.file(replace(asked, state="planned", options=made.options()))
 
     def apply(self, plan: Request) -> Request:
         """Apply a plan; the request to do so as answered."""

@@ -160,6 +160,19 @@ def to(action: str, number: str = "p", again: str = "") -> Step:
     return act
 
 
+def only(label: str) -> Step:
+    def act(stage: Stage) -> None:
+        stage.store.file_request(
+            Request(
+                id="o", action="reprocess", process="h", options={"only": True},
+                starts=(stage.interval("h", label).start,), filed_at=stage.clock.now(),
+            )
+        )  # fmt: skip
+        stage.settle()
+
+    return act
+
+
 def skip(process: str, label: str, action: str = "skip") -> Step:
     def act(stage: Stage) -> None:
         start = stage.interval(process, label).start
@@ -271,6 +284,10 @@ SCENARIOS: dict[str, list[Step]] = {
     "a request for what had failed, withdrawn": [
         claim(limit=1), report(fails), claim(limit=1), reprocess(H[0]), to("withdraw", "r"),
         to_the_end, reprocess(H[0], number="r2"), to_the_end,
+    ],
+    "a reprocess of only one hour": [to_the_end, only(H[0]), to_the_end],
+    "a reprocess of only one hour while the day is at work": [
+        claim(only="h"), report(), claim(only="d"), only(H[0]), report(), to_the_end,
     ],
     "a skipped day, unskipped": [
         skip("d", "2026-11-18"), to_the_end, unskip("d", "2026-11-18"), to_the_end,

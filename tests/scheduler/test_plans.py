@@ -438,3 +438,69 @@ def test_plans_touch_what_they_printed_and_withdrawals_restore_it(chance: random
             stage.started.clear()
     assert stage.store.active_jobs() == []
     assert stage.store.active_units() == []
+
+
+# only
+
+
+def steps_of(stage: Stage, *labels: str) -> tuple[plans.Step, ...]:
+    named = [("h", stage.interval("h", label)) for label in labels]
+    return plans.plan(stage.timetable, "reprocess", named, stage.clock.now(), only=True).steps
+
+
+def test_only_the_named_run_again_and_what_is_built_on_them_is_marked_stale() -> None:
+    stage = finished(processes_with("x"))
+    steps = steps_of(stage, HOUR)
+    assert [(s.process, s.marks, s.run.value) for s in steps] == [
+        ("h", False, "certain"), ("d", True, "none"), ("c", True, "none"), ("cm", True, "none"),
+        ("m", True, "none"), ("y", True, "none"),
+    ]  # fmt: skip
+    answer = stage.apply(stage.plan("reprocess", "h", HOUR, only=True))
+    assert sorted(touched(answer)) == sorted((s.process, s.interval.label) for s in steps)
+    stage.work(processes_with("y"))
+    assert stage.started == [f"h@{HOUR}#2!1"]
+    day = stage.job("d", "2026-11-18")
+    assert (day.state, day.generation, day.outdated) == ("processed", 1, True)
+    assert not stage.job("h", HOUR).outdated
+    assert not stage.job("d", "2026-11-19").outdated
+    assert stage.store.active_jobs() == []
+    assert steps_of(stage, HOUR)[1:] == (), "they are marked already"
+
+
+def test_the_marked_is_brought_up_to_date_by_a_reprocess() -> None:
+    stage = finished(processes_with("x"))
+    stage.request("reprocess", "h", HOUR, only=True)
+    stage.work(processes_with("y"))
+    stage.started.clear()
+    stage.request("reprocess", "d", "2026-11-18")
+    stage.work(processes_with("y"))
+    assert len(stage.started) == 5
+    assert [job.key for job in everything(stage).values() if job.outdated] == []
+
+
+def test_what_is_at_work_on_the_named_begins_anew_when_that_has_run() -> None:
+    stage = Stage(context(), at="2027-01-01T00:00Z")
+    stage.store = CheckedStore(stage.catalog, strict=True)
+    stage.restart()
+    stage.work(only="h")
+    days = stage.claim(only="d")
+    stage.request("reprocess", "h", HOUR, only=True)
+    assert stage.job("d", "2026-11-18").generation == 2
+    assert [stage.report(unit) for unit in days] == [False, True]
+    stage.work()
+    assert stage.job("d", "2026-11-18").consumed == {f"h@{HOUR}": 2}
+    assert {job.state for job in everything_of(stage)} == {"processed"}
+
+
+def test_of_a_withdrawn_reprocess_of_only_the_named_the_marks_stay_and_it_says_so() -> None:
+    stage = busy()
+    plan = stage.plan("reprocess", "h", HOUR, only=True)
+    stage.apply(plan)
+    answer = stage.withdraw(plan)
+    assert touched(answer) == [("h", HOUR)]
+    assert left(answer) == {
+        f"g {HOUR}": "it stays marked stale",
+        "d 2026-11-18": "it stays marked stale",
+        "c 2026-11-18": "it stays marked stale",
+    }
+    assert stage.job("h", HOUR).state == "processed"
