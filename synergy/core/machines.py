@@ -198,6 +198,14 @@ def marked(
     )
 
 
+def noted(job: Job, request: str, now: datetime) -> Job | None:
+    """The job as it is, moved past whoever is about to write it on what stood before a request;
+    None where it has been already."""
+    if request in job.requests:
+        return None
+    return job.moved(job.state, now, job.reason, requests=_remembered(job, request))
+
+
 def withdrawn(machine: str, job: Job, request: str, now: datetime, reason: str) -> Job:
     """The job without the unit that nobody has started, as a request wants it: a new generation of
     it waits for its next turn."""

@@ -372,7 +372,9 @@ class Operations:
         why = in_words(request)
         match operation.phases[0].name:
             case "hold" if _only(request) and not target and job.state.terminal:
-                return machines.marked(job, now, why, request=request.id)
+                # What has no result to mark is fenced all the same: others may be opening it.
+                marked = machines.marked(job, now, why, request=request.id)
+                return marked or machines.noted(job, request.id, now)
             case "hold" if not self._only_target(operation, key):
                 return machines.reopened(
                     process.machine, job, request.id, now, target=target, hold=True, reason=why

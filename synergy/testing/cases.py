@@ -73,6 +73,12 @@ class Filed:
     process: str
     starts: tuple[datetime, ...]
     options: Mapping[str, Json] = field(default_factory=dict)
+    #: "filed", or "planned": then the plan is stored as it is made at that time.
+    state: str = "filed"
+    #: The id of what it applies or withdraws.
+    of: str = ""
+    #: Whether what is built on the named is to be marked stale only.
+    only: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,69 @@ def case_of(seed: int) -> Case:
             if sum(map(len, maker.intervals.values())) <= most:
                 return maker.case()
     raise AssertionError(f"no case for seed {seed}")
+
+
+def with_plans(case: Case) -> Case:
+    """The same case, and operators who also plan, apply, withdraw and unskip.
+
+    They are drawn apart, so that without them every seed keeps its history.
+    """
+    chance = Random(f"plans/{case.seed}")
+    within = max([filed.after for filed in case.requests], default=case.calm_after / 2)
+    more: list[Filed] = []
+    for number in range(chance.choice([1, 2, 2, 3])):
+        more += _planned(case, chance, f"p{number}", within)
+    direct = [filed for filed in case.requests if filed.action in ("reprocess", "skip")]
+    for filed in chance.sample(direct, min(len(direct), chance.choice([0, 1]))):
+        more.append(_about("withdraw", filed.id, filed.after + chance.uniform(0, 2)))
+    return replace(case, requests=(*case.requests, *more))
+
+
+def _planned(case: Case, chance: Random, name: str, within: float) -> list[Filed]:
+    """A plan, perhaps not stored first, and who applies and withdraws it, perhaps twice."""
+    process = chance.choice([*case.catalog.processes])
+    there = case.intervals[process]
+    some = chance.sample(there, min(len(there), chance.choice([1, 1, 2])))
+    starts = tuple(sorted(interval.start for interval in some))
+    action = chance.choice(["reprocess", "reprocess", "reprocess", "skip", "unskip"])
+    state = chance.choice(["planned", "planned", "filed"])
+    after = chance.uniform(0, within)
+    skips = [filed for filed in case.requests if filed.action == "skip"]
+    if action == "unskip" and skips:
+        skip = chance.choice(skips)
+        process, starts, after = skip.process, skip.starts, skip.after + chance.uniform(0, 3)
+    plan = Filed(
+        name,
+        after,
+        action,
+        process,
+        starts,
+        state=state,
+        only=action == "reprocess" and chance.random() < 0.25,
+    )
+    soon = chance.choice([0.0, 0.01, 1.0])
+    told = [
+        _about(verb, name, after + chance.uniform(0, soon), number)
+        for number, verb in enumerate(chance.choice(_SEQUELS[state]))
+    ]
+    return [plan, *told]
+
+
+#: What may follow a request of either state, not in this order.
+_SEQUELS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
+    "planned": (
+        ("apply",),
+        ("apply", "apply"),
+        ("apply", "withdraw"),
+        ("apply", "apply", "withdraw", "withdraw"),
+        ("withdraw",),
+    ),
+    "filed": ((), ("withdraw",)),
+}
+
+
+def _about(action: str, of: str, after: float, number: int = 0) -> Filed:
+    return Filed(f"{of}-{action}{number}", after, action, "", (), of=of)
 
 
 class _Maker:

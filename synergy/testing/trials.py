@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from synergy.testing.cases import Case, case_of
+from synergy.testing.cases import Case, case_of, with_plans
 from synergy.testing.invariants import Violation
 from synergy.testing.world import World
 
@@ -39,18 +39,18 @@ class Failure:
         return [*_surroundings(self.case), *world.story, f"{found}"]
 
 
-def trial(seed: int) -> tuple[World, Violation | None]:
-    """Live through one seed."""
-    world = World(case_of(seed))
+def trial(seed: int, *, plans: bool = False) -> tuple[World, Violation | None]:
+    """Live through one seed; with `plans`, among operators who plan, apply and withdraw, too."""
+    world = World(with_plans(case_of(seed)) if plans else case_of(seed))
     return world, world.run()
 
 
-def failure_of(seed: int) -> Failure | None:
+def failure_of(seed: int, *, plans: bool = False) -> Failure | None:
     """Live through one seed; where it fails, find out what of it is needed for that.
 
     The same invariant must break, not the same write: what remains is often another, simpler way.
     """
-    world, violation = trial(seed)
+    world, violation = trial(seed, plans=plans)
     if violation is None:
         return None
     case = world.case
@@ -124,17 +124,22 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seeds", type=int, default=1000, help="how many (default 1000)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default 0)")
     parser.add_argument("--seed", type=int, help="this one only, with its story")
+    parser.add_argument(
+        "--plans", action="store_true", help="with operators who plan, apply and withdraw, too"
+    )
     parser.add_argument("--json", action="store_true", help="the summary as one JSON object")
     given = parser.parse_args(arguments)
     if given.seed is not None:
-        return _one(given.seed)
-    return _many(range(given.first, given.first + given.seeds), given.json)
+        return _one(given.seed, given.plans)
+    seeds = range(given.first, given.first + given.seeds)
+    return _many(seeds, given.json, given.plans)
 
 
-def _one(seed: int) -> int:
-    failure = failure_of(seed)
+def _one(seed: int, plans: bool) -> int:
+    failure = failure_of(seed, plans=plans)
     if failure is None:
-        world = World(case_of(seed), recording=True)
+        case = case_of(seed)
+        world = World(with_plans(case) if plans else case, recording=True)
         world.run()
         print("\n".join([*_surroundings(world.case), *world.story]))
         print(f"seed {seed}: kept, through {len(world.faults)} faults")
@@ -143,13 +148,13 @@ def _one(seed: int) -> int:
     return 1
 
 
-def _many(seeds: range, as_json: bool) -> int:
+def _many(seeds: range, as_json: bool, plans: bool) -> int:
     begun = time.perf_counter()
     faults = transitions = 0
     virtual = 0.0
     broken: list[int] = []
     for seed in seeds:
-        world, violation = trial(seed)
+        world, violation = trial(seed, plans=plans)
         faults += len(world.faults)
         transitions += world.transitions
         virtual += (world.now - world.case.begin).total_seconds()
@@ -157,6 +162,7 @@ def _many(seeds: range, as_json: bool) -> int:
             broken.append(seed)
             print(f"seed {seed}: {violation}", file=sys.stderr)
             replay = f"python -m synergy.testing.trials --seed {seed}"
+            replay += " --plans" if plans else ""
             print(f"  the story: {replay}", file=sys.stderr)
     took = time.perf_counter() - begun
     summary = {

@@ -17,7 +17,7 @@ import heapq
 import logging
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field
@@ -27,11 +27,11 @@ from itertools import count
 from math import inf
 from random import Random
 from traceback import format_exc
-from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 from greenlet import getcurrent, greenlet
 
+from synergy.core import plans
 from synergy.core.catalog import Catalog
 from synergy.core.intervals import Interval
 from synergy.core.model import (
@@ -815,7 +815,15 @@ class World:
             if not unresolved:
                 break
             for job in unresolved:
-                self._reprocess(f"last{round_}-{job.key}", job.process, (job.interval.start,))
+                self._ask(
+                    Request(
+                        id=f"last{round_}-{job.key}",
+                        action="reprocess",
+                        process=job.process,
+                        starts=(job.interval.start,),
+                        filed_at=self.now,
+                    )
+                )
         until = self.seconds + 3 * DOZE  # whoever else leads has seen it by then, too
         while self.seconds < until:
             self._next()
@@ -1047,30 +1055,34 @@ class World:
     # operators
 
     def _file(self, filed: Filed) -> None:
-        self._reprocess(filed.id, filed.process, filed.starts, filed.action, filed.options)
-
-    def _reprocess(
-        self,
-        id_: str,
-        process: str,
-        starts: tuple[datetime, ...],
-        action: str = "reprocess",
-        options: Mapping[str, Json] = MappingProxyType({}),
-    ) -> None:
-        if self.recording:
-            names = ", ".join(f"{start:%m-%dT%H:%M}" for start in starts)
-            names += "".join(f" {name}={value}" for name, value in options.items())
-            self._note("operator", f"files {id_}: {action} {process} {names}")
-        self.store.file_request(
+        options = dict(filed.options)
+        if filed.only:
+            options["only"] = True
+        if filed.state == "planned":
+            timetable = Reading(self.store, self.catalog).timetable
+            calendar = self.catalog.processes[filed.process].calendar
+            named = [(filed.process, calendar.starting_at(start)) for start in filed.starts]
+            made = plans.plan(timetable, filed.action, named, self.now, only=filed.only)
+            options = made.options()
+        self._ask(
             Request(
-                id=id_,
-                action=action,
-                process=process,
-                starts=starts,
+                id=filed.id,
+                action=filed.action,
+                process=filed.process,
+                starts=filed.starts,
                 filed_at=self.now,
-                options=dict(options),
+                options=options,
+                of=filed.of,
+                state=filed.state,
             )
         )
+
+    def _ask(self, request: Request) -> None:
+        if self.recording:
+            names = ", ".join(f"{start:%m-%dT%H:%M}" for start in request.starts)
+            what = request.of or f"{request.process} {names}"
+            self._note("operator", f"{request.state} {request.id}: {request.action} {what}")
+        self.store.file_request(request)
         self._at(0.001, lambda: self.ring("scheduler"))
 
     # the end
@@ -1120,7 +1132,7 @@ class World:
                 for _, key in self.store.inputs(job.process, job.interval)
                 if (generation := self.store._jobs[key].generation) > 1
             }
-            if job.consumed != stands:
+            if job.consumed != stands and not job.outdated:
                 self._found("I4", f"{job.key} consumed {job.consumed}, but {stands} stands")
 
     def _check_feed(self) -> None:

@@ -53,11 +53,13 @@ class Edit:
 class Mutant:
     """One omission of the protocol."""
 
-    def __init__(self, name: str, *edits: Edit, seeds: range) -> None:
+    def __init__(self, name: str, *edits: Edit, seeds: range, plans: bool = False) -> None:
         self.name = name
         self.edits = edits
         #: Among these it is noticed.
         self.seeds = seeds
+        #: Whether these are lived through with operators who plan, apply and withdraw, too.
+        self.plans = plans
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -297,5 +299,31 @@ MUTANTS = (
             "pass",
         ),
         seeds=range(WITH_POOLS + 25, WITH_POOLS + 40),
+    ),
+    Mutant(
+        "what is built on the only one that runs again is neither marked nor fenced",
+        Edit(
+            "core.operations:Operations._changed",
+            "return marked or machines.noted(job, request.id, now)",
+            "return None",
+        ),
+        seeds=range(106, 107),
+        plans=True,
+    ),
+    Mutant(
+        "what is taken back may build on what runs again",
+        Edit(
+            "core.operations:Operations._why_left",
+            '"its inputs are not finished" if builds and unfinished else None',
+            "None",
+        ),
+        Edit("core.machines:taken_back", "not _made_from(job, results)", "False"),
+        Edit(
+            "core.operations:_stands_as_before",
+            "if job.state.finished and",
+            "return True\n    if job.state.finished and",
+        ),
+        seeds=range(191, 192),
+        plans=True,
     ),
 )

@@ -38,6 +38,38 @@ def test_it_is_kept_with_pools_and_with_processes_that_are_switched_off(block: i
     assert not broken, f"the story: python -m synergy.testing.trials --seed {next(iter(broken))}"
 
 
+@pytest.mark.parametrize("block", range(BLOCKS // 4))
+def test_the_promise_is_kept_among_plans_that_are_applied_and_withdrawn(block: int) -> None:
+    blocks = BLOCKS // 4
+    some = SEEDS // 4
+    broken = {}
+    for seed in range(block * some // blocks, (block + 1) * some // blocks):
+        _, violation = trial(seed, plans=True)
+        if violation is not None:
+            broken[seed] = str(violation)
+    replay = "python -m synergy.testing.trials --plans --seed"
+    assert not broken, f"the story: {replay} {next(iter(broken))}"
+
+
+def test_plans_are_applied_refused_and_taken_back() -> None:
+    """Else the blocks above would show little."""
+    told: Counter[str] = Counter()
+    for seed in range(150):
+        for request in trial(seed, plans=True)[0].store.last_requests(1000):
+            told[f"{request.action} {request.state}"] += 1
+            told[f"{request.action} with effect"] += bool(request.answer.get("touched"))
+            told["outdated"] += "outdated" in str(request.answer.get("why", ""))
+    for what, least in {
+        "apply with effect": 30,
+        "withdraw with effect": 10,
+        "unskip with effect": 3,
+        "apply refused": 30,
+        "withdraw refused": 20,
+        "outdated": 2,
+    }.items():
+        assert told[what] >= least, told
+
+
 def test_everything_that_can_happen_happens() -> None:
     """Else the blocks above would show little."""
     faults: Counter[str] = Counter()
