@@ -296,12 +296,19 @@ def _chain(reading: Reading, process: str, interval: Interval, now: datetime) ->
             roots.append(chain)
             if link.weight == _STUCK:
                 break
+        following = following[: max(0, LOOKED_AT + 1 - len(seen))]
+        reading.look_at(_active(reading, following))
         for awaited in following:
-            if len(seen) > LOOKED_AT:
-                break
             seen.add((awaited.process, awaited.interval.start))
             chains.append((_link(reading, awaited.process, awaited.interval, now), *chain))
     return min(roots, key=lambda chain: chain[0].weight)
+
+
+def _active(reading: Reading, places: Iterable[Awaited]) -> Iterator[Job]:
+    """Those of them of which something is written."""
+    active = reading.timetable.active
+    found = (active.get((place.process, place.interval.start)) for place in places)
+    return (job for job in found if job is not None)
 
 
 def _link(reading: Reading, process: str, interval: Interval, now: datetime) -> Link:
@@ -311,7 +318,9 @@ def _link(reading: Reading, process: str, interval: Interval, now: datetime) -> 
     unit = reading.unit_of(job)
     if unit is None and not (job.unit and job.state.at_work):
         return _before_its_unit(reading, job, now)
-    found = _Told(job) if unit is None else _with_unit(reading, job, unit, now)
+    if unit is None:
+        return _Told(job).link
+    found = _with_unit(reading, job, unit, now)
     return found.link
 
 
@@ -561,6 +570,9 @@ def _worst_first(awaited: Sequence[Awaited]) -> tuple[Awaited, ...]:
 
 
 def _with_unit(reading: Reading, job: Job, unit: Unit, now: datetime) -> _Told:
+    if unit.state.terminal:
+        text = f"its unit has ended as {unit.state.value}"
+        return _Told(job, text=text, next="the scheduler takes that over at its next turn")
     if unit.state is not UnitState.REQUESTED:
         return _at_work(reading, job, unit, now)
     kind = "provisional unit" if unit.provisional else "unit"

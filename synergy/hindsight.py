@@ -6,7 +6,7 @@ reaches back as far as the feed does.  What no transition tells is not known any
 then, who led, and by which worker an attempt was made that has ended since.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -48,7 +48,7 @@ class Hindsight(Reading):
         self.store, self.catalog, self.loaded = reading.store, reading.catalog, reading.loaded
         self.through, self.switches = reading.through, reading.switches
         undone = _first_of_each(entries_since(reading, at))
-        self.units = self._units_at(reading, undone, at)
+        self._out = self._units_at(reading, undone, at)
         self.requests = tuple(
             request
             for request in self.store.last_requests(REQUESTS)
@@ -60,6 +60,18 @@ class Hindsight(Reading):
     def workers(self) -> list[WorkerRecord]:
         """Nobody remembers them."""
         return []
+
+    @property
+    def units(self) -> Mapping[str, Unit]:
+        """The units that were out."""
+        return self._out
+
+    def unit_of(self, job: Job) -> Unit | None:
+        """The unit that was out for it."""
+        return self._out.get(job.unit) if job.unit and job.state.at_work else None
+
+    def look_at(self, jobs: Iterable[Job]) -> None:
+        """They are here."""
 
     def document(self, process: str, interval: Interval) -> Job | None:
         """The job as it stood then."""
@@ -86,7 +98,8 @@ class Hindsight(Reading):
             for entry in undone.values()
             if entry.kind == "job" and entry.process in self.catalog.processes
         ]
-        out = {(unit.process, unit.interval.start, unit.generation): unit for unit in self._out()}
+        by_age = sorted(self._out.values(), key=lambda unit: unit.created_at)
+        out = {(unit.process, unit.interval.start, unit.generation): unit for unit in by_age}
         for number in range(0, len(moved), TOGETHER):
             batch = moved[number : number + TOGETHER]
             documents = self.store.read_jobs([entry.key for entry in batch])
@@ -99,10 +112,6 @@ class Hindsight(Reading):
                     self._documents[entry.process, entry.interval.start] = before
                     timetable.put(before)
         return timetable
-
-    def _out(self) -> Iterable[Unit]:
-        """The units, those that began later last."""
-        return sorted(self.units.values(), key=lambda unit: unit.created_at)
 
     def _job_before(
         self, job: Job, first: Transition, out: dict[tuple[str, datetime, int], Unit]

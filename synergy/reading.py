@@ -3,7 +3,7 @@
 Readers never write, never touch the engine, and work with no scheduler alive (DESIGN §3.9).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -29,13 +29,17 @@ FIRINGS = 50
 ROUNDS = 20
 
 
-def read_loaded(store: Store, catalog: Catalog) -> tuple[Loaded, int]:
-    """Everything the engine needs to begin, and the number of the last feed entry in it."""
+def read_loaded(store: Store, catalog: Catalog, *, only_jobs: bool = False) -> tuple[Loaded, int]:
+    """Everything the engine needs to begin, and the number of the last feed entry in it.
+
+    With `only_jobs`, without units and firings: for those who look at few of them.
+    """
     ledgers = store.read_ledgers()
     # A process without a ledger is new: all of its entries come after every stored ledger.
     known = [record.through for name, record in ledgers.items() if name in catalog.processes]
     after = min(known, default=0)
     entries: list[FeedEntry] = []
+    units: dict[str, Unit] = {}
     # What moves between two of these looks would be in neither: look again until nothing moved.
     for _ in range(ROUNDS):
         before = after
@@ -43,14 +47,13 @@ def read_loaded(store: Store, catalog: Catalog) -> tuple[Loaded, int]:
             entries += batch
             after = batch[-1].seq
         jobs = store.active_jobs()
-        units = {unit.key: unit for unit in store.active_units()}
-        wanted = [job.unit for job in jobs if job.unit and job.unit not in units]
-        units.update(store.read_units(wanted))
-        if after == before and not store.feed(after, 1):
+        if not only_jobs:
+            units = read_units_of(store, jobs)
+        if (after == before or only_jobs) and not store.feed(after, 1):
             break
     fired = {
         name: tuple(job.interval.start for job in store.last_jobs(name, FIRINGS))
-        for name in catalog.freeruns
+        for name in (() if only_jobs else catalog.freeruns)
     }
     requests = store.open_requests()
     plans = {request.of: store.read_request(request.of) for request in requests if request.of}
@@ -66,6 +69,13 @@ def read_loaded(store: Store, catalog: Catalog) -> tuple[Loaded, int]:
         switches=store.read_documents("switches"),
     )
     return loaded, after
+
+
+def read_units_of(store: Store, jobs: Iterable[Job]) -> dict[str, Unit]:
+    """The units that have not ended, and those of these jobs, by key."""
+    units = {unit.key: unit for unit in store.active_units()}
+    units.update(store.read_units([job.unit for job in jobs if job.unit and job.unit not in units]))
+    return units
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,18 +110,25 @@ class Reading:
     def __init__(self, store: Store, catalog: Catalog) -> None:
         self.store = store
         self.catalog = catalog
-        self.loaded, self.through = read_loaded(store, catalog)
+        self.loaded, self.through = read_loaded(store, catalog, only_jobs=True)
         #: Those that are filed and not answered.
         self.requests = self.loaded.requests
         self.timetable = Timetable(catalog)
-        self.timetable.load(self.loaded.ledgers, self.loaded.entries, self.loaded.jobs)
-        self.units = {unit.key: unit for unit in self.loaded.units}
+        loaded = self.loaded
+        self.timetable.load(loaded.ledgers, loaded.entries, loaded.jobs, lazily=True)
+        #: Units that were looked at, one by one.
+        self._seen: dict[str, Unit | None] = {}
         self.switches = switches_of(self.loaded.switches)
 
     def document(self, process: str, interval: Interval) -> Job | None:
         """The stored job, as the ledger does not keep all of it; None where none was written."""
         key = job_key(process, interval)
         return self.store.read_jobs([key]).get(key)
+
+    @cached_property
+    def units(self) -> Mapping[str, Unit]:
+        """All units that are out, by key."""
+        return read_units_of(self.store, self.loaded.jobs)
 
     @cached_property
     def workers(self) -> list[WorkerRecord]:
@@ -132,9 +149,9 @@ class Reading:
     def held(self) -> dict[str, list[Unit]]:
         """What each worker holds, by its token."""
         found: dict[str, list[Unit]] = {}
-        for unit in self.units.values():
+        for unit in self.store.held_units():
             holder = holder_of(unit.owner, self.workers) if unit.owner else None
-            if holder is not None and not unit.state.terminal:
+            if holder is not None:
                 found.setdefault(holder.owner, []).append(unit)
         return found
 
@@ -187,7 +204,7 @@ class Reading:
         job = self.timetable.active.get((process, interval.start))
         if job is None:
             job = embryo(process, interval)
-        unit = self.unit_of(job)
+        unit = self.units.get(job.unit) if job.unit and job.state.at_work else None
         return Row(
             process=process,
             interval=interval,
@@ -202,7 +219,16 @@ class Reading:
 
     def unit_of(self, job: Job) -> Unit | None:
         """The unit that is out for an active job."""
-        return self.units.get(job.unit) if job.unit and job.state.at_work else None
+        self.look_at((job,))
+        return self._seen.get(job.unit) if job.unit and job.state.at_work else None
+
+    def look_at(self, jobs: Iterable[Job]) -> None:
+        """Read the units of these together, so that looking at them one by one costs no more."""
+        keys = [job.unit for job in jobs if job.unit and job.state.at_work]
+        unseen = [key for key in keys if key not in self._seen]
+        if unseen:
+            found = self.store.read_units(unseen)
+            self._seen.update({key: found.get(key) for key in unseen})
 
     def under_way(self) -> Counted:
         """What `admission.obstacles` consults: how much of what is out, and what is off."""

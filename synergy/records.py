@@ -12,13 +12,14 @@ times as long.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from synergy.core.model import (
     BoxRecord,
+    Json,
     Lease,
     LedgerRecord,
     ProgramRecord,
@@ -130,9 +131,31 @@ def ledger_to_document(record: LedgerRecord) -> Plain:
     }
 
 
-def ledger_from_document(document: Mapping[str, Any]) -> LedgerRecord:
-    """What `ledger_to_document` gave."""
-    return LedgerRecord(document["process"], document["through"], document["content"])
+class Undecoded(Mapping[str, Json]):
+    """A plain document whose text is decoded when it is looked into first: for those who read many
+    and look into few."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    @cached_property
+    def _content(self) -> Mapping[str, Json]:
+        found: Mapping[str, Json] = from_text(self._text)["content"]
+        return found
+
+    def __getitem__(self, name: str) -> Json:
+        return self._content[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content)
+
+
+def ledger_from_text(process: str, through: int, text: str) -> LedgerRecord:
+    """The ledger whose document was stored as this text."""
+    return LedgerRecord(process, through, Undecoded(text))
 
 
 def request_to_document(request: Request) -> Plain:

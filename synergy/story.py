@@ -181,7 +181,7 @@ class _Teller:
 
     def _meanwhile(self, requested: Transition | None) -> None:
         """What else its document tells: holds, sources that could not be measured."""
-        told = ""
+        told = self._made[0].reason if self._made else ""
         for made in self._made:
             if requested is not None and made.version >= requested.version:
                 break

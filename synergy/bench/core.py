@@ -270,35 +270,35 @@ class History:
     """A store with a long history, as a scheduler leaves it behind."""
 
     def __init__(self, url: str, finished: int, standings: tuple[Standing, ...]) -> None:
-        self._url = url
+        self.url = url
         hours = finished // 10
-        self._now = BEGIN + timedelta(hours=hours)
-        self._catalog = build(
-            Context(*(_levels(f"t{number}", BEGIN, None) for number in range(10))), self._now
+        self.now = BEGIN + timedelta(hours=hours)
+        self.catalog = build(
+            Context(*(_levels(f"t{number}", BEGIN, None) for number in range(10))), self.now
         )
-        loaded = _loaded(self._catalog, self._now, standings)
+        loaded = _loaded(self.catalog, self.now, standings)
         ledgers = {name: Ledger.of_content(r.content) for name, r in loaded.ledgers.items()}
         self.finished = sum(
-            sum(1 for _ in process.calendar.between(BEGIN, self._now))
-            for process in self._catalog.processes.values()
+            sum(1 for _ in process.calendar.between(BEGIN, self.now))
+            for process in self.catalog.processes.values()
         )
         jobs, units = [], []
         unfinished: set[tuple[str, datetime]] = set()
-        for name in self._catalog.processes:
+        for name in self.catalog.processes:
             if not name.endswith("hourly"):
                 continue
             for hour in range(min(500, hours // 2), hours, 1000):
                 at = BEGIN + timedelta(hours=hour)
-                interval = self._catalog.processes[name].calendar.starting_at(at)
+                interval = self.catalog.processes[name].calendar.starting_at(at)
                 job = self._dispatched(Job(process=name, interval=interval))
                 jobs.append(JobWrite(job, 0))
-                unit = machines.unit_of(job, self._catalog.processes[name].task, self._now)
+                unit = machines.unit_of(job, self.catalog.processes[name].task, self.now)
                 units.append(UnitWrite(unit, None))
                 above: tuple[str, Interval] | None = (name, interval)
                 while above is not None:
                     ledgers[above[0]].put(above[1], None)
                     unfinished.add((above[0], above[1].start))
-                    above = self._catalog.parent(*above)
+                    above = self.catalog.parent(*above)
         self.unfinished = len(unfinished)
         self.finished -= self.unfinished
         store = open_store(url)
@@ -313,14 +313,14 @@ class History:
         store.close()
 
     def _dispatched(self, job: Job) -> Job:
-        return machines.dispatched("discrete", job, self._now, final=True, consuming={})
+        return machines.dispatched("discrete", job, self.now, final=True, consuming={})
 
     def start(self) -> float:
         """Seconds that a scheduler takes to begin."""
         began = time.perf_counter()
-        store = open_store(self._url)
-        loaded, _ = read_loaded(store, self._catalog)
-        Engine(self._catalog).handle([loaded], self._now)
+        store = open_store(self.url)
+        loaded, _ = read_loaded(store, self.catalog)
+        Engine(self.catalog).handle([loaded], self.now)
         taken = time.perf_counter() - began
         store.close()
         return taken

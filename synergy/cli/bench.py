@@ -12,6 +12,7 @@ from synergy.project import Project
 #: ``measure(args)``, which returns the object.
 MEASURES: Mapping[str, tuple[str, str]] = {
     "core": ("synergy.bench.core", "the engine alone: speed, memory, start; a peer beside it"),
+    "answers": ("synergy.bench.answers", "why an interval stands so, with a million behind it"),
     "units": ("synergy.bench.units", "units end to end by real programs, on the servers named"),
     "broker": ("synergy.bench.broker", "a broker alone: publish, consume, one hop"),
     "peers": ("synergy.bench.peers", "the same beside other queues of tasks, in turns"),

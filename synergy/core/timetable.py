@@ -7,7 +7,7 @@ a derived embryo.  The cost of a look-up grows with the logarithm of the runs, n
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import chain, pairwise
 from typing import Any
@@ -145,12 +145,47 @@ class Ledger:
         return code
 
 
+class LedgersOnDemand(dict[str, Ledger]):
+    """The ledgers of these processes, each built when it is wanted first."""
+
+    def __init__(self, names: Iterable[str], built: Callable[[str], Ledger]) -> None:
+        super().__init__()
+        self._names, self._built = dict.fromkeys(names), built
+
+    def __missing__(self, name: str) -> Ledger:
+        if name not in self._names:
+            raise KeyError(name)
+        ledger = self[name] = self._built(name)
+        return ledger
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Built where it is one of these."""
+        return self[name] if name in self._names else default
+
+    def values(self) -> Any:
+        """All, built."""
+        return [self[name] for name in self._names]
+
+    def items(self) -> Any:
+        """All, built."""
+        return [(name, self[name]) for name in self._names]
+
+
 class Timetable:
     """The ledgers of all processes and the jobs that are under way."""
 
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
-        self.ledgers = {name: Ledger() for name in catalog.processes}
+        self.ledgers: dict[str, Ledger] = {name: Ledger() for name in catalog.processes}
         #: Jobs that are written and not terminal, or held: by process and start.
         self.active: dict[tuple[str, datetime], Job] = {}
         #: Whether any job may be marked stale.
@@ -159,7 +194,8 @@ class Timetable:
     def copy(self) -> "Timetable":
         """One of its own that stands the same."""
         same = Timetable(self.catalog)
-        same.ledgers = {name: ledger.copy() for name, ledger in self.ledgers.items()}
+        ledgers = self.ledgers
+        same.ledgers = LedgersOnDemand(ledgers, lambda name: ledgers[name].copy())
         same.active, same._marks = dict(self.active), self._marks
         return same
 
@@ -168,36 +204,53 @@ class Timetable:
         ledgers: Mapping[str, LedgerRecord],
         entries: Iterable[FeedEntry],
         jobs: Iterable[Job],
+        *,
+        lazily: bool = False,
     ) -> None:
-        """Build it from what the store has: checkpoints, what came after, what is active."""
-        through = {}
-        for name, record in ledgers.items():
-            if name in self.ledgers:
-                self.ledgers[name] = Ledger.of_content(record.content)
-                through[name] = record.through
+        """Build it from what the store has: checkpoints, what came after, what is active.
+
+        `lazily`: a ledger is built when it is consulted first; for those who consult few.
+        """
+        before = self.ledgers
+        since: dict[str, list[FeedEntry]] = {}
         for entry in entries:
-            known = entry.process in self.ledgers
-            if entry.kind == "job" and known and entry.seq > through.get(entry.process, 0):
-                self.ledgers[entry.process].put(entry.interval, standing_of(entry))
+            if entry.kind == "job" and entry.process in before:
+                since.setdefault(entry.process, []).append(entry)
+
+        def built(name: str) -> Ledger:
+            record = ledgers.get(name)
+            ledger = before[name] if record is None else Ledger.of_content(record.content)
+            through = 0 if record is None else record.through
+            for entry in since.get(name, ()):
+                if entry.seq > through:
+                    ledger.put(entry.interval, standing_of(entry))
+            return ledger
+
+        on_demand = LedgersOnDemand(self.catalog.processes, built)
+        self.ledgers = on_demand if lazily else dict(on_demand.items())
         for job in jobs:
             if job.process in self.ledgers:
                 self.put(job)
-        self._marks |= any(ledger.marks for ledger in self.ledgers.values())
+        self._marks = lazily or any(ledger.marks for ledger in self.ledgers.values()) or self._marks
 
     def put(self, job: Job) -> None:
         """Take over a stored job."""
         key = (job.process, job.interval.start)
-        ledger = self.ledgers.get(job.process)
         if job.state in TERMINAL and not job.holds:
             self.active.pop(key, None)
-            if ledger is not None:
-                ledger.put(job.interval, job.standing)
+            self._put(job, job.standing)
             if job.outdated:
                 self._marks = True
         else:
-            if ledger is not None and job.generation > 1 and key not in self.active:
-                ledger.put(job.interval, None)  # it was reopened
+            if job.generation > 1 and key not in self.active:
+                self._put(job, None)  # it was reopened
             self.active[key] = job
+
+    def _put(self, job: Job, standing: Standing | None) -> None:
+        """In the ledger; firings have none."""
+        ledger = self.ledgers.get(job.process)
+        if ledger is not None:
+            ledger.put(job.interval, standing)
 
     def job(self, process: str, interval: Interval) -> Job | None:
         """The active job, or the derived embryo; None where it is terminal."""

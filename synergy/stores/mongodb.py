@@ -44,7 +44,7 @@ from synergy.records import (
     from_text,
     lease_from_document,
     lease_to_document,
-    ledger_from_document,
+    ledger_from_text,
     ledger_to_document,
     request_from_document,
     request_to_document,
@@ -412,7 +412,9 @@ class MongoStore:
     def read_ledgers(self) -> dict[str, LedgerRecord]:
         """All of them."""
         return {
-            document["_id"]: ledger_from_document(from_text(document["document"]))
+            document["_id"]: ledger_from_text(
+                document["_id"], document["through"], document["document"]
+            )
             for document in self._find(self._ledgers, {})
         }
 

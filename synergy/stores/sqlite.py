@@ -45,7 +45,7 @@ from synergy.records import (
     box_to_document,
     from_micros,
     from_text,
-    ledger_from_document,
+    ledger_from_text,
     ledger_to_document,
     request_from_document,
     request_to_document,
@@ -402,8 +402,8 @@ class SQLiteStore:
     def read_ledgers(self) -> dict[str, LedgerRecord]:
         """All of them."""
         with self._database.reading() as connection:
-            rows = connection.execute("SELECT process, document FROM ledgers").fetchall()
-        return {process: ledger_from_document(from_text(text)) for process, text in rows}
+            rows = connection.execute("SELECT process, through, document FROM ledgers").fetchall()
+        return {row[0]: ledger_from_text(*row) for row in rows}
 
     def save_ledgers(self, records: Sequence[LedgerRecord]) -> None:
         """Keep the one that reaches further."""

@@ -29,6 +29,15 @@ def test_one_figure_may_be_asked_for(fresh: Any) -> None:
     assert set(told["figures"]) == {"memory"}
 
 
+def test_answers_are_measured(fresh: Any) -> None:
+    told = fresh.json("bench", "answers", "--small", "--runs", "1")
+    for figure in ("why", "past"):
+        assert set(told["figures"][figure]) == {"what", "uniform", "mixed"}
+        found = told["figures"][figure]["mixed"]
+        assert found["unfinished"] == 40
+        assert found["processor_milliseconds"] > 0
+
+
 def test_what_can_be_measured_is_named_when_it_is_forgotten(fresh: Any) -> None:
     done = fresh.run("bench")
     assert done.returncode == 2
