@@ -215,8 +215,11 @@ class Explanation:
 
     chain: tuple[Link, ...]
     behind: Behind
-    #: Why nothing of it moves whatever the chain says: no scheduler is at work; else empty.
+    #: Why nothing of it moves whatever the chain says: no scheduler is at work, or the one that
+    #: leads does nothing; empty where neither is so.
     standstill: str = ""
+    #: Whether it is that no scheduler is at work.
+    abandoned: bool = False
 
     @property
     def root(self) -> Link:
@@ -233,10 +236,15 @@ def explain(reading: Reading, process: str, interval: Interval, now: datetime) -
     """Why it stands as it does."""
     chain = _chain(reading, process, interval, now)
     ended = chain[-1].cause in (Cause.ENDED, Cause.STALE)
+    if ended or not reading.present:
+        after = Behind() if ended else behind(reading, process, interval, now)
+        return Explanation(chain=chain, behind=after)
+    absent = scheduler_absent(reading, now)
     return Explanation(
         chain=chain,
-        behind=Behind() if ended else behind(reading, process, interval, now),
-        standstill="" if ended or not reading.present else scheduler_absent(reading, now),
+        behind=behind(reading, process, interval, now),
+        standstill=absent or _unanswered(reading, now),
+        abandoned=bool(absent),
     )
 
 
@@ -250,6 +258,15 @@ def scheduler_absent(reading: Reading, now: datetime) -> str:
     if now - lease.until > timedelta(days=10_000):
         return "no scheduler is running"
     return f"no scheduler has been running since {clock(lease.until)} UTC"
+
+
+def _unanswered(reading: Reading, now: datetime) -> str:
+    """That the scheduler does not carry out what was filed; empty where it does."""
+    waiting = [each for each in reading.requests if now - each.filed_at > UNANSWERED]
+    if not waiting:
+        return ""
+    oldest = min(waiting, key=lambda request: request.filed_at)
+    return f"a scheduler leads and has not carried out {request_in_words(oldest, now)}"
 
 
 def behind(reading: Reading, process: str, interval: Interval, now: datetime) -> Behind:
@@ -474,7 +491,7 @@ _UNTIL = {NotBegun: Cause.FUTURE, IntervalOpen: Cause.OPEN, Pausing: Cause.PAUSI
 def _held(reading: Reading, held: Held, now: datetime) -> str:
     """Whose request holds it, since when and why."""
     found = [request for request in reading.requests if request.id == held.request]
-    return f"{request_in_words(found[0], now)} holds it" if found else str(held)
+    return f"{request_in_words(found[0], now)}, holds it" if found else str(held)
 
 
 def request_in_words(request: Request, now: datetime) -> str:
@@ -482,7 +499,7 @@ def request_in_words(request: Request, now: datetime) -> str:
     by = f" by {request.actor}" if request.actor else ""
     why = f" ({request.reason})" if request.reason else ""
     filed = ago(request.filed_at, now)
-    return f"request {request.id}, {request.action} {request.process} filed{by} {filed}{why},"
+    return f"request {request.id}, {request.action} {request.process} filed{by} {filed}{why}"
 
 
 def _failed_inputs(reading: Reading, job: Job) -> tuple[Awaited, ...]:
@@ -707,7 +724,7 @@ def _ended(reading: Reading, process: str, interval: Interval) -> Link:
             ),
         )
     told = f" {clock(job.transitions[-1].at)} UTC" if job and job.transitions else ""
-    generation = f", generation {job.generation}" if job is not None else ""
+    generation = f"generation {job.generation}" if job is not None else ""
     why = f" ({reason})" if reason else ""
     stale = job is not None and job.outdated
     return Link(
@@ -715,9 +732,9 @@ def _ended(reading: Reading, process: str, interval: Interval) -> Link:
         interval=interval,
         state=state,
         cause=Cause.STALE if stale else Cause.ENDED,
-        text=f"its result stands{generation} and is marked stale{why}"
+        text=f"its result of {generation} stands and is marked stale{why}"
         if stale
-        else f"it has ended{told}{generation}{why}",
+        else f"it has ended{told}{f', {generation}' if generation else ''}{why}",
         next="",
         hints=(Hint(f"reprocess {process} {interval.label}", "to make it anew"),) if stale else (),
     )

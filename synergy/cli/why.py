@@ -79,7 +79,8 @@ def moment(text: str, now: datetime) -> datetime:
 
 def _print(explanation: Explanation, now: datetime, output: Output) -> None:
     if explanation.standstill:
-        text = f"{explanation.standstill}, so nothing moves; start one: {command('up')}"
+        way = f", so nothing moves; start one: {command('up')}" if explanation.abandoned else ""
+        text = f"{explanation.standstill}{way}"
         output.line("! ", Styled(text, "red"))
     for depth, link in enumerate(explanation.chain):
         _print_link(link, depth, now, output)

@@ -21,7 +21,8 @@ from synergy.presence import WorkerRecord, remove_worker, save_worker
 from synergy.testing.stage import Stage, Worker, fails, finds_nothing, processes
 
 BEGIN = datetime.fromisoformat("2026-11-20T00:00Z")
-WORKER = "worker@box:7:1:b:ff"
+#: As whom the stage claims.
+WORKER = "worker"
 
 
 def a_context(random: Random) -> Context:
@@ -50,7 +51,7 @@ def a_context(random: Random) -> Context:
         options = _options(random)
         level = daily("ledger_daily", run="w:f", after=before, **options)
         trees.append(tree("ledger", [level], **_span(random)))
-    return Context(*trees)
+    return Context(*trees, pools={"db": random.choice([1, 3])})
 
 
 def _span(random: Random) -> dict[str, Any]:
@@ -64,6 +65,8 @@ def _options(random: Random) -> dict[str, Any]:
         "on_failure": random.choice(["hold", "hold", "skip"]),
         "max_attempts": random.choice([1, 2, 3]),
         "backoff": random.choice([0, 60]),
+        "parallel": random.choice([None, None, 1, 4]),
+        "pool": random.choice([None, None, "db"]),
     }
 
 
@@ -103,7 +106,10 @@ class SmallWorld:
     def happen(self) -> None:
         """Something."""
         happening: Callable[[], object] = self.random.choice(
-            [self.time, self.time, self.work, self.work, self.claim, self.ask, self.reprocess]
+            [
+                *(self.time, self.time, self.work, self.work, self.claim),
+                *(self.skip, self.reprocess, self.mark, self.switch),
+            ]
         )
         happening()
 
@@ -122,8 +128,18 @@ class SmallWorld:
         """Begin some work and leave it at that."""
         self.stage.claim(limit=self.random.choice([1, 3]))
 
-    def ask(self) -> None:
+    def skip(self) -> None:
         self._request("skip")
+
+    def mark(self) -> None:
+        self._request("mark")
+
+    def switch(self) -> None:
+        """Off, or on."""
+        process = self.random.choice([*self.stage.catalog.processes])
+        on = self.random.random() < 0.5
+        policy = {"catch_up": self.random.choice(["all", "latest", "none"])} if on else {}
+        self.stage.request("switch", process, reason="by chance", on=on, **policy)
 
     def reprocess(self) -> None:
         self._request("reprocess")

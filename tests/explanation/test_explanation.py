@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from synergy.core import machines
 from synergy.core.context import (
     Context,
     TreeDeclaration,
@@ -17,9 +18,10 @@ from synergy.core.context import (
     tree,
 )
 from synergy.core.intervals import Interval
-from synergy.core.model import Renewal
+from synergy.core.model import JobWrite, Renewal, Request
 from synergy.core.states import UnitState
 from synergy.explanation import Cause, Explanation, Link, explain
+from synergy.leases import LEADER
 from synergy.presence import WorkerRecord, save_worker
 from synergy.reading import Reading
 from synergy.testing.stage import Stage, fails, processes
@@ -62,6 +64,10 @@ def obey(world: SmallWorld, link: Link) -> None:
             hint = next(hint for hint in link.hints if hint.words.startswith(verb))
             action, process, label = hint.words.split()
             assert stage.request(action, process, label).state == "done"
+        case Cause.OFF:
+            (hint,) = link.hints
+            name = hint.words.removeprefix("process on ")
+            assert stage.request("switch", name, on=True, catch_up="all").state == "done"
         case Cause.NO_WORKER:
             assert [hint.words for hint in link.hints] == ["start worker"]
             world.listens(True)
@@ -237,3 +243,70 @@ def test_a_source_that_cannot_be_measured_is_told_with_its_error() -> None:
 def test_no_scheduler_is_said_before_all() -> None:
     stage = a_stage(days())
     assert explained(stage, "day", "2026-11-19").standstill == "no scheduler has ever run"
+
+
+def test_chance_brings_about_most_of_what_can_hold_an_interval() -> None:
+    seen = set()
+    for seed in range(20):
+        world = SmallWorld(Random(seed))
+        for _ in range(15):
+            world.happen()
+            seen |= {link.cause for place in held(world) for link in told(world, place).chain}
+    assert seen >= {
+        *(Cause.OPEN, Cause.INPUTS, Cause.OFF, Cause.LIMIT, Cause.POOL, Cause.GIVEN_UP),
+        *(Cause.NO_WORKER, Cause.WORKERS_BUSY, Cause.FREE_WORKER, Cause.AT_WORK),
+        *(Cause.WORKER_GONE, Cause.BACK_OFF),
+    }
+
+
+def test_a_request_that_holds_says_whose_it_is_and_since_when() -> None:
+    stage = a_stage(days())
+    stage.work()
+    request = Request(
+        id="r1",
+        action="reprocess",
+        process="day",
+        starts=(),
+        filed_at=stage.clock.now(),
+        actor="anna",
+        reason="late data",
+    )
+    stage.store.file_request(request)
+    job = stage.job("day", "2026-11-18")
+    held = machines.reopened(
+        "discrete", job, "r1", stage.clock.now(), target=True, hold=True, reason="reprocess r1"
+    )
+    assert held is not None
+    stage.store.save_jobs([JobWrite(held, job.version)])
+    stage.clock.advance(timedelta(minutes=2))
+    told = explained(stage, "day", "2026-11-18")
+    assert told.root.cause is Cause.REQUEST
+    assert told.root.text == (
+        "request r1, reprocess day filed by anna 2 min ago (late data), holds it"
+    )
+
+
+def test_a_scheduler_that_leads_and_does_nothing_is_told() -> None:
+    stage = a_stage(days())
+    now = stage.clock.now()
+    stage.store.take_lease(LEADER, "scheduler", now, now + timedelta(minutes=5))
+    assert explained(stage, "day", "2026-11-19").standstill == ""
+    request = Request(id="r1", action="skip", process="day", starts=(), filed_at=now)
+    stage.store.file_request(request)
+    stage.clock.advance(timedelta(minutes=2))
+    assert explained(stage, "day", "2026-11-19").standstill == (
+        "a scheduler leads and has not carried out request r1, skip day filed 2 min ago"
+    )
+    stage.clock.advance(timedelta(minutes=10))
+    standstill = explained(stage, "day", "2026-11-19").standstill
+    assert standstill == "no scheduler has been running since 2026-11-20 00:05 UTC"
+
+
+def test_what_is_marked_stale_says_why_and_what_makes_it_anew() -> None:
+    stage = a_stage(days())
+    stage.work()
+    stage.request("mark", "day", "2026-11-18", reason="the vendor sent more")
+    told = explained(stage, "day", "2026-11-18").root
+    assert told.cause is Cause.STALE
+    assert told.text.startswith("its result of generation 1 stands and is marked stale (mark r1")
+    assert [hint.words for hint in told.hints] == ["reprocess day 2026-11-18"]
