@@ -20,6 +20,7 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
+from synergy import explanation  # noqa: E402
 from synergy import project as settings_module  # noqa: E402
 from synergy.cli import EXIT_CODES, VERBS, parser_of  # noqa: E402
 from synergy.core import building, context, states  # noqa: E402
@@ -467,6 +468,13 @@ def documented(module: ModuleType) -> dict[str, str]:
     return found
 
 
+def causes() -> str:
+    """What `why` says of an interval, in one word."""
+    known = documented(explanation)
+    rows = [[f"`{cause.value}`", known[f"Cause.{cause.name}"]] for cause in explanation.Cause]
+    return table(["cause", "meaning"], rows)
+
+
 def _first_paragraph(value: property) -> str:
     return _markdown(inspect.cleandoc(value.fget.__doc__ or "").partition("\n\n")[0])
 
@@ -480,7 +488,7 @@ def _parts() -> Iterator[tuple[str, Callable[[], str]]]:
         verbs, exit_codes, tree_options, process_options, freerun_options, program_options,
         granularities, scenario_parts, settings, job_states, unit_states, inputs, machine_tables,
         diagram_discrete, diagram_continuous, diagram_unit, work_fields, worker_answers,
-        environment,
+        environment, causes,
     ):  # fmt: skip
         yield made.__name__.replace("_", "-"), made
 
