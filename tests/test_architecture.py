@@ -21,7 +21,7 @@ RUNGS: tuple[frozenset[str], ...] = (
     frozenset({"ports", "records", "project", "reading", "history", "leases", "schemas", "bells"})
     | frozenset({"presence", "explanation", "hindsight", "story"}),
     frozenset({"stores", "brokers", "scheduler", "worker", "supervisor", "mx"}),
-    frozenset({"testing", "app", "__init__"}),
+    frozenset({"testing", "app", "forecast", "__init__"}),
     frozenset({"bench", "services"}),
     frozenset({"cli", "__main__"}),
 )

@@ -29,6 +29,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "status": ("status", "who leads, how far each process is, what is at work"),
     "jobs": ("jobs", "list the jobs: one for every interval that has begun"),
     "history": ("history", "how long the intervals of a process waited and ran"),
+    "forecast": ("forecast", "when an interval will be complete; what starts in the next 24 hours"),
     "why": ("why", "say what an interval waits for, the root first, and what happens next"),
     "reprocess": ("requests", "run intervals again, and all that is built on them"),
     "skip": ("requests", "give intervals up, with their children and dependents"),

@@ -5,6 +5,9 @@ is filed, the scheduler wants to be woken.  All that happens at one instant is g
 together, then the scheduler does what follows, then free workers claim what is there.  That they
 have, the scheduler learns when it is woken next: nothing follows from it before.
 
+A play begins with an empty store, or with one in which something stands already: what is at work
+there then goes on.
+
 A played worker is a perfect one: it claims the moment that it can, is never slowed down, and its
 renewals always arrive.  Nothing else depends on the machine that plays, on chance or on the order
 of a set: the same play gives the same transitions, in the same order.
@@ -36,8 +39,9 @@ from synergy.core.states import JobState, UnitState
 from synergy.scheduler.loop import Scheduler, Setting
 from synergy.scheduler.sources import SourcesAtOnce
 from synergy.stores.bell import MemoryBell
+from synergy.stores.memory import MemoryStore
 from synergy.testing.clock import VirtualClock
-from synergy.testing.invariants import CheckedStore
+from synergy.testing.invariants import CheckedStore, Violation
 from synergy.worker.outcomes import Outcome, Verdict, failed, limit_reason, unit_after
 
 #: Units claimed, documents folded and feed entries read in one go.
@@ -48,14 +52,14 @@ PROCESSED = Outcome(Verdict.PROCESSED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How long an attempt runs, and how it ends then."""
+    """How long an attempt runs from its start, and how it ends then."""
 
     duration: timedelta
     #: None: its worker vanishes and reports nothing.
     outcome: Outcome | None = PROCESSED
 
 
-#: Says of an attempt that starts how it will end.
+#: Says of an attempt that starts, or is at work when the play begins, how it will end.
 Plot = Callable[[Unit], Ending]
 
 
@@ -122,7 +126,8 @@ class _Bell(MemoryBell):
 class Play:
     """One play, from an instant until another; see `run`.
 
-    Every write is checked against the promise as it is applied (`invariants`).
+    Without a store that is given, every write is checked against the promise as it is applied
+    (`invariants`).
     """
 
     def __init__(
@@ -134,10 +139,11 @@ class Play:
         *,
         requests: Iterable[Request] = (),
         crews: Sequence[Crew] = (Crew(),),
+        store: MemoryStore | None = None,
     ) -> None:
         self.catalog = catalog
         self.until = until
-        self.store = CheckedStore(catalog)
+        self.store = CheckedStore(catalog) if store is None else store
         self.clock = VirtualClock(begin)
         self._plot = plot
         self._crews = crews
@@ -173,6 +179,7 @@ class Play:
 
     def run(self) -> Iterator[Sequence[FeedEntry]]:
         """Play it; the transitions of jobs and units, in order, in batches as they come."""
+        self._take_over(self.clock.now())
         self.scheduler.load()
         self._bell.rung = True
         yield from self._turn(self.clock.now())
@@ -193,8 +200,13 @@ class Play:
             jobs={state.value: counted[state.value] for state in JobState if counted[state.value]},
             units=len(self._units.union(unit.key for unit in self.store.active_units())),
             attempts=self._attempts,
-            violations=len(self.store.violations),
+            violations=len(self.violations),
         )
+
+    @property
+    def violations(self) -> Sequence[Violation]:
+        """What was found to break the promise; nothing where the store does not look."""
+        return self.store.violations if isinstance(self.store, CheckedStore) else ()
 
     def answers(self) -> list[Request]:
         """The requests that were filed so far, as answered."""
@@ -272,11 +284,34 @@ class Play:
 
     # workers
 
+    def _take_over(self, now: datetime) -> None:
+        """What stands in the store when the play begins: attempts at work go on, in slots that
+        may take them, and nobody forgets what waits for its time."""
+        for unit in self.store.active_units():
+            if unit.state is UnitState.REQUESTED and unit.not_before is not None:
+                self._comes(max(unit.not_before, now), None)
+            elif unit.state is UnitState.IN_PROGRESS and _is_held(unit, now):
+                crew = self._crew_of(unit.process)
+                free = self._free[crew]
+                if free is not None:
+                    self._free[crew] = free - 1  # below zero where there are fewer than there were
+                self._start(unit, crew, now)
+
+    def _crew_of(self, process: str) -> int:
+        """One that takes these units, with a free slot where there is one."""
+        able = [
+            number
+            for number, crew in enumerate(self._crews)
+            if crew.processes is None or process in crew.processes
+        ]
+        free = (n for n in able if (slots := self._free[n]) is None or slots > 0)
+        return next(free, able[0] if able else 0)
+
     def _claim(self, now: datetime) -> None:
         """Start what free workers can have."""
         self._full = False
         for number, crew in enumerate(self._crews):
-            while (free := self._free[number]) != 0:
+            while (free := self._free[number]) is None or free > 0:
                 claim = Claim(
                     owner=f"worker-{number + 1}",
                     now=now,
@@ -301,8 +336,8 @@ class Play:
         limit = unit.task.time_limit
         if limit is not None and ending.duration > limit:
             ending = Ending(duration=limit, outcome=failed(limit_reason(limit)))
-        ends = now + ending.duration
-        renewed = now + max(-(-ending.duration // RENEWAL) - 1, 0) * RENEWAL
+        ends = max((unit.started_at or now) + ending.duration, now)
+        renewed = now + max(-((now - ends) // RENEWAL) - 1, 0) * RENEWAL
         attempt = _Attempt(unit, crew, ends, ending.outcome, renewed + LEASE)
         self._running[unit.key] = attempt
         if ending.outcome is None:
@@ -310,7 +345,8 @@ class Play:
             attempt.ends = attempt.leased
         self._comes(attempt.ends, attempt)
         self._long |= attempt.ends >= now + LEASE
-        if attempt.ends >= now + LEASE and renewed > now:
+        before = unit.started_at is not None and unit.started_at < now
+        if before or (attempt.ends >= now + LEASE and renewed > now):
             self._renew(attempt, now)
 
     def _renew(self, attempt: _Attempt, now: datetime) -> None:
@@ -388,3 +424,8 @@ class Play:
                     following = interval.end
                 assert following is not None, "a ledger ends with a gap"
                 start = following
+
+
+def _is_held(unit: Unit, now: datetime) -> bool:
+    """Whether its worker is still there, for all that is known."""
+    return unit.owner is not None and unit.lease_until is not None and unit.lease_until > now

@@ -1,0 +1,318 @@
+"""Forecasts: they come true as often as they say, they are the same for the same store, and they
+say what they rest on."""
+
+import math
+import random
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from synergy.bench.foresight import World, coverage
+from synergy.core.building import build
+from synergy.core.context import (
+    Context,
+    Declaration,
+    ProcessDeclaration,
+    daily,
+    freerun,
+    hourly,
+    monthly,
+    previous,
+    program,
+    tree,
+)
+from synergy.core.model import Unit
+from synergy.core.states import UnitState
+from synergy.forecast import (
+    Durations,
+    agenda,
+    closure,
+    durations_of,
+    expected,
+    foretell,
+    rests_on,
+    scene_of,
+)
+from synergy.reading import Reading
+from synergy.stores.memory import MemoryStore
+from synergy.testing.play import Crew, Ending, Play
+from synergy.testing.stage import Stage, fails
+
+START = "2026-11-01"
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(f"{text}:00Z")
+
+
+def levels(**options: Any) -> list[ProcessDeclaration]:
+    return [daily("day", run="w:f"), hourly("hour", run="w:f", **options)]
+
+
+def played(context: Context, until: datetime, seconds: float = 120) -> Reading:
+    """A timetable whose attempts have all taken so long until then."""
+    begin = at(f"{START}T00:00")
+    catalog, store = build(context, begin), MemoryStore()
+    ending = Ending(duration=timedelta(seconds=seconds))
+    for _ in Play(catalog, begin, until, lambda unit: ending, store=store).run():
+        pass
+    return Reading(store, catalog)
+
+
+def days(*more: Declaration, **options: Any) -> Context:
+    return Context(tree("t", levels(**options), start=START, lag=0), *more)
+
+
+# one interval
+
+
+def test_a_certain_future_is_told_to_the_second() -> None:
+    now = at("2026-11-04T12:30")
+    reading = played(days(), now)
+    day = reading.catalog.processes["day"].calendar.parse("2026-11-04")
+    told = foretell(scene_of(reading, now), "day", day, budget=math.inf)
+    assert told.plays == 199
+    end = day.end + timedelta(seconds=240)
+    assert told.median is not None
+    # Three days are recorded, all alike; an hour was never seen to last longer or shorter.
+    assert (told.low, told.median, told.high) == (end, end, end)
+    assert [(step.process, step.interval.label) for step in told.path] == [
+        ("hour", "2026-11-04T23"),
+        ("day", "2026-11-04"),
+    ]
+    first, last = told.path
+    assert (first.ready, first.by_the_calendar) == (day.end, True)
+    assert (last.ready, last.by_the_calendar) == (first.ended, False)
+    assert any("only 3 runs of day" in text for text in told.assumed)
+
+
+def test_the_same_store_at_the_same_instant_gives_the_same_forecast() -> None:
+    world = World(3)
+    one, other = world.forecast(plays=19), world.forecast(plays=19)
+    assert one == other
+    assert len(set(one.ends)) > 10
+
+
+def test_what_waits_for_a_failed_one_never_ends_and_what_to_do_is_said() -> None:
+    stage = Stage(days(max_attempts=1), at=f"{START}T02:00Z")
+    (unit, *_) = stage.claim(limit=1)
+    stage.report(unit, fails)
+    stage.work()
+    reading = Reading(stage.store, stage.catalog)
+    now = stage.clock.now()
+    told = foretell(scene_of(reading, now), "day", stage.interval("day", START), budget=math.inf)
+    assert told.stuck == (f"hour {START}T00 has failed: reprocess or skip it",)
+    assert (told.plays, told.median, told.path) == (0, None, ())
+    after = stage.interval("hour", f"{START}T05")
+    assert foretell(scene_of(reading, now), "hour", after, plays=19).median is not None
+
+
+def test_failures_of_the_past_are_failures_to_come() -> None:
+    """A quarter of all hours is given up: no day of twenty-four will do without one."""
+    stage = Stage(days(max_attempts=1), at=f"{START}T00:00Z")
+    stage.until(f"{START}T13:00Z")
+    for place, unit in enumerate(stage.claim()):
+        stage.report(unit, fails) if place % 4 == 0 else stage.report(unit)
+    reading = Reading(stage.store, stage.catalog)
+    day = stage.interval("day", "2026-11-02")
+    told = foretell(scene_of(reading, stage.clock.now()), "day", day, plays=19, budget=math.inf)
+    assert (told.median, told.high) == (None, None)
+    assert told.never["hour was given up"] >= 17
+
+
+def test_what_is_at_work_goes_on_and_takes_as_long_as_others_that_took_so_long() -> None:
+    """Hours take one minute or an hour: one at work for ten minutes is one of the long."""
+    begin, now = at(f"{START}T00:00"), at("2026-11-03T12:10")
+    context = Context(
+        tree("t", [hourly("hour", run="w:f")], start=START, lag=0), program("w", slots=1)
+    )
+    catalog, store = build(context, begin), MemoryStore()
+
+    def plot(unit: Unit) -> Ending:
+        hour = unit.interval.start.hour
+        return Ending(duration=timedelta(minutes=1 if hour % 3 and hour != 11 else 50))
+
+    for _ in Play(catalog, begin, now, plot, crews=[Crew(slots=1)], store=store).run():
+        pass
+    (unit,) = store.active_units()
+    assert unit.state is UnitState.IN_PROGRESS
+    scene = scene_of(Reading(store, catalog), now)
+    told = foretell(scene, "hour", unit.interval, plays=199, budget=math.inf)
+    assert told.low is not None
+    assert told.low > now + timedelta(minutes=30)
+    assert told.path[0].started == unit.started_at
+    following = catalog.processes["hour"].calendar.next(unit.interval)
+    after = foretell(scene, "hour", following, plays=19, budget=math.inf)
+    assert after.median is not None
+    assert after.median > following.end
+
+
+def test_a_lost_worker_is_not_waited_for() -> None:
+    stage = Stage(days(), at=f"{START}T01:00Z")
+    stage.claim()
+    stage.clock.advance(timedelta(hours=5))
+    now = stage.clock.now()
+    scene = scene_of(Reading(stage.store, stage.catalog), now)
+    told = foretell(scene, "hour", stage.interval("hour", f"{START}T00"), plays=19)
+    assert told.median is not None
+    assert told.median - now < timedelta(minutes=1)
+
+
+def test_few_slots_make_a_queue() -> None:
+    now = at("2026-11-02T00:00")
+    reading = played(days(program("w", slots=2)), now, seconds=600)
+    scene = scene_of(reading, now)
+    assert [crew.slots for crew in scene.crews] == [2]
+    context = days(program("w", slots=2))
+    stage = Stage(context, at=f"{START}T00:00Z")
+    stage.clock.set(now)
+    stage.settle()
+    waiting = scene_of(Reading(stage.store, stage.catalog), now)
+    waiting = replace(waiting, durations=scene.durations)
+    told = foretell(waiting, "day", stage.interval("day", START), plays=19)
+    assert told.median is not None
+    assert told.median - now == timedelta(minutes=130), "12 rounds of hours, then the day"
+
+
+def test_no_worker_for_a_process_is_said() -> None:
+    context = days(program("w", slots=2, processes=["hour"]))
+    now = at(f"{START}T05:00")
+    reading = played(context, now)
+    day = reading.catalog.processes["day"].calendar.parse(START)
+    told = foretell(scene_of(reading, now), "day", day)
+    assert told.stuck == ("no worker takes units of day: start one that does",)
+
+
+def test_out_of_time_is_told_by_the_number_of_plays() -> None:
+    now = at("2026-11-04T12:30")
+    reading = played(days(), now)
+    day = reading.catalog.processes["day"].calendar.parse("2026-11-04")
+    ticks = iter(range(1000))
+    told = foretell(scene_of(reading, now), "day", day, budget=30.0, clock=lambda: next(ticks))
+    assert 0 < told.plays < 19
+    assert told.chance < 0.9
+
+
+def test_a_month_of_hours_is_foretold_in_a_few_seconds() -> None:
+    """By the number of units that are played: a second has some thousand."""
+    now = at("2026-11-02T00:00")
+    context = Context(
+        tree("t", [monthly("month", run="w:f"), *levels()], start=START, lag=0),
+        tree("other", [daily("odd", run="w:f")], start=START),
+        freerun("often", run="w:f", at="every 10", start=at(f"{START}T00:00")),
+    )
+    reading = played(context, at(f"{START}T01:00"))
+    month = reading.catalog.processes["month"].calendar.parse("2026-11")
+    scene = scene_of(reading, now)
+    part, left = scene.lessened(closure(scene.catalog, ["month"]), month.end)
+    assert {*part.catalog.processes} == {"month", "day", "hour", "odd"}
+    assert left
+    assert "often" in left[0]
+    assert sum(expected(part, name, month.end) for name in part.catalog.processes) < 900
+    told = foretell(scene, "month", month, plays=1, budget=math.inf)
+    assert [step.process for step in told.path] == ["hour", "day", "month"]
+
+
+# what an interval rests on
+
+
+def test_an_interval_rests_on_what_is_unfinished_only() -> None:
+    now = at("2026-11-04T12:30")
+    context = days(
+        tree("u", [daily("total", run="w:f", after=["day", previous("total")])], start=START)
+    )
+    reading = played(context, now)
+    total = reading.catalog.processes["total"].calendar
+    reach = rests_on(reading.catalog, reading.timetable, "total", total.parse("2026-11-05"))
+    assert reach == {
+        "total": (at("2026-11-04T00:00"), at("2026-11-06T00:00")),
+        "day": (at("2026-11-04T00:00"), at("2026-11-06T00:00")),
+        "hour": (at("2026-11-04T12:00"), at("2026-11-06T00:00")),
+    }
+
+
+def test_a_hole_long_ago_is_found() -> None:
+    stage = Stage(days(max_attempts=1), at=f"{START}T00:00Z")
+    stage.until("2026-11-05T00:00Z")
+    while units := stage.claim(limit=1):
+        bad = units[0].key == "hour@2026-11-02T07#1"
+        stage.report(units[0], fails) if bad else stage.report(units[0])
+    reading = Reading(stage.store, stage.catalog)
+    reach = rests_on(reading.catalog, reading.timetable, "day", stage.interval("day", "2026-11-02"))
+    assert reach["hour"] == (at("2026-11-02T07:00"), at("2026-11-03T00:00"))
+
+
+# what may come
+
+
+def test_a_draw_falls_between_any_two_records_and_beyond_them_alike() -> None:
+    known = Durations((10.0, 20.0, 40.0), (UnitState.PROCESSED,) * 3, (0, 0, 0), ("p",))
+    chance = random.Random(1)
+    drawn = [known.draw(chance)[0] for _ in range(8000)]
+    shares = [
+        sum(low <= value < high for value in drawn) / len(drawn)
+        for low, high in ((0, 10), (10, 20), (20, 40), (40, math.inf))
+    ]
+    assert all(abs(share - 0.25) < 0.02 for share in shares), shares
+    assert all(known.draw(chance, 20.0)[0] > 20 for _ in range(100))
+    assert all(known.draw(chance, 50.0)[0] > 50 for _ in range(100))
+
+
+def test_attempts_fail_as_often_as_recorded_ones() -> None:
+    known = Durations((1.0,), (UnitState.PROCESSED,), (0, 0, 0, 1, 2), ("p",))
+    chance = random.Random(1)
+
+    def share(failures: int) -> float:
+        return sum(known.fails(chance, failures) for _ in range(4000)) / 4000
+
+    assert abs(share(0) - 0.4) < 0.03, "two of five failed at least once"
+    assert abs(share(1) - 0.5) < 0.03
+    assert share(2) == share(3) == 0.0
+
+
+def test_nothing_recorded_is_nothing_to_draw_from() -> None:
+    assert durations_of([], ["p"]) is None
+
+
+# all that starts
+
+
+def test_what_starts_next_is_told_in_order() -> None:
+    now = at("2026-11-03T21:30")
+    reading = played(days(), now)
+    told = agenda(scene_of(reading, now), now + timedelta(hours=4), budget=math.inf)
+    assert [(start.process, start.interval.label) for start in told.starts] == [
+        ("hour", "2026-11-03T21"),
+        ("hour", "2026-11-03T22"),
+        ("hour", "2026-11-03T23"),
+        ("day", "2026-11-03"),
+        ("hour", "2026-11-04T00"),
+    ]
+    first = told.starts[0]
+    assert (first.starts, first.ends) == (at("2026-11-03T22:00"), at("2026-11-03T22:02"))
+    assert {start.share for start in told.starts} == {1.0}
+
+
+def test_provisional_runs_do_not_make_a_forecast_long() -> None:
+    now = at("2026-11-03T21:30")
+    reading = played(days(machine="continuous", every="every 600"), now)
+    scene = scene_of(reading, now)
+    told = agenda(scene, now + timedelta(hours=4), plays=3, budget=math.inf)
+    assert len(told.starts) == 5
+    day = reading.catalog.processes["day"].calendar.parse("2026-11-03")
+    assert foretell(scene, "day", day, plays=3, budget=math.inf).median == day.end + timedelta(
+        seconds=240
+    )
+
+
+# whether they come true
+
+
+@pytest.mark.slow
+def test_nine_of_ten_bands_hold_what_happens() -> None:
+    told = coverage(200)
+    assert told["band"] == pytest.approx(0.9)
+    assert 0.85 <= told["within"] <= 0.95, told
+    assert 0.4 <= told["before_the_median"] <= 0.6, told
