@@ -8,7 +8,13 @@ from datetime import datetime
 
 from synergy.core.model import REQUESTS_REMEMBERED, Job, Json, Task, Unit, unit_key
 from synergy.core.recovery import REASON_LIMIT
-from synergy.core.states import JobInput, JobState, UnitState, next_job_state
+from synergy.core.states import (
+    IllegalTransition,
+    JobInput,
+    JobState,
+    UnitState,
+    next_job_state,
+)
 from synergy.core.triggers import Trigger
 
 #: How the reason of a job begins whose source must be measured first, and cannot be.
@@ -19,10 +25,12 @@ def dispatched(
     machine: str, job: Job, now: datetime, *, final: bool, consuming: Mapping[str, int]
 ) -> Job:
     """The job with a unit requested: the deciding one, or the next provisional one."""
-    applied = JobInput.RUN_FINAL if final and machine in _TWO_STAGES else JobInput.RUN
+    # What ran over its open interval has its final run even where its process is discrete by now.
+    in_stages = machine in _TWO_STAGES or (job.state is JobState.IN_PROGRESS and job.runs > 0)
+    applied = JobInput.RUN_FINAL if final and in_stages else JobInput.RUN
     runs = job.runs if final else job.runs + 1
     return job.moved(
-        next_job_state(machine, job.state, applied),
+        _state_after(machine, job, applied),
         now,
         unit=unit_key(job.process, job.interval, job.generation, 0 if final else runs),
         runs=runs,
@@ -65,11 +73,11 @@ def after_unit(
         reason = unit.reason
         if on_failure == "skip":
             reason = f"skipped, as its process says on failure: {reason}"
-        state = next_job_state(machine, job.state, applied)
+        state = _state_after(machine, job, applied)
         changes = _skip_changes(job) if state is JobState.SKIPPED else {}
         return job.moved(state, now, reason, attempts=attempts, consuming=None, **changes)
     applied = JobInput.UNIT_NOOP if unit.state is UnitState.NOOP else JobInput.UNIT_PROCESSED
-    state = next_job_state(machine, job.state, applied)
+    state = _state_after(machine, job, applied)
     return job.moved(
         state,
         now,
@@ -88,7 +96,7 @@ def after_unit(
 def _after_provisional(
     machine: str, job: Job, unit: Unit, now: datetime, every: Trigger | None
 ) -> Job:
-    state = next_job_state(machine, job.state, JobInput.PROVISIONAL_END)
+    state = _state_after(machine, job, JobInput.PROVISIONAL_END)
     failed = unit.state is UnitState.INVALID
     return job.moved(
         state,
@@ -125,7 +133,7 @@ def kept(
         return None
     assert job.result_state is not None
     return job.moved(
-        next_job_state(machine, job.state, _KEPT_AS[job.result_state]),
+        _state_after(machine, job, _KEPT_AS[job.result_state]),
         now,
         f"kept: no input has changed{f'; {BUILT_ON_STALE}' if outdated else ''}",
         outdated=outdated,
@@ -145,7 +153,7 @@ def reopened(
     if request in job.requests:
         return None
     holds = (*job.holds, request) if hold else job.holds
-    if absorbs(machine, job.state, target=target):
+    if absorbs(_began_by(machine, job), job.state, target=target):
         if not hold and not target:
             return None
         return job.moved(
@@ -158,7 +166,7 @@ def reopened(
             forced=job.forced or (target and job.result > 0),
         )
     return job.moved(
-        next_job_state(machine, job.state, JobInput.REOPEN),
+        _state_after(machine, job, JobInput.REOPEN),
         now,
         reason,
         generation=job.generation + 1,
@@ -210,7 +218,7 @@ def withdrawn(machine: str, job: Job, request: str, now: datetime, reason: str) 
     """The job without the unit that nobody has started, as a request wants it: a new generation of
     it waits for its next turn."""
     return job.moved(
-        next_job_state(machine, job.state, JobInput.REOPEN),
+        _state_after(machine, job, JobInput.REOPEN),
         now,
         reason,
         generation=job.generation + 1,
@@ -251,7 +259,7 @@ def taken_back(
     if stood.state in _KEEPABLE and not _made_from(job, results):
         return None
     return job.moved(
-        next_job_state(machine, job.state, _KEPT_AS[stood.state]),
+        _state_after(machine, job, _KEPT_AS[stood.state]),
         now,
         reason,
         consumed=dict(generations) if stood.state in _KEEPABLE else job.consumed,
@@ -263,6 +271,28 @@ def taken_back(
         attempts=0,
         unit=None,
     )
+
+
+def _state_after(machine: str, job: Job, applied: JobInput) -> JobState:
+    """The state that follows; what was at work when its process was given another machine goes on
+    by the one that it began with."""
+    try:
+        return next_job_state(machine, job.state, applied)
+    except IllegalTransition:
+        began_by = _began_by(machine, job)
+        if began_by == machine:
+            raise
+        return next_job_state(began_by, job.state, applied)
+
+
+def _began_by(machine: str, job: Job) -> str:
+    """The machine by which a job that is at work was begun: only the two stages number runs."""
+    if job.state is JobState.IN_PROGRESS and machine in _TWO_STAGES and not job.runs:
+        return "discrete"
+    in_stages = job.state is JobState.FINAL_RUN or (
+        job.state is JobState.IN_PROGRESS and job.runs > 0
+    )
+    return "continuous" if machine == "discrete" and in_stages else machine
 
 
 def _made_from(job: Job, results: Mapping[str, int]) -> bool:
@@ -287,7 +317,7 @@ def released(job: Job, request: str, now: datetime) -> Job | None:
 
 def parked(machine: str, job: Job, now: datetime, failure: str) -> Job:
     """The job given up because deciding about it fails; a reprocess tries again (protocol D12)."""
-    state = next_job_state(machine, job.state, JobInput.PARK)
+    state = _state_after(machine, job, JobInput.PARK)
     reason = f"{PARKED}{failure}"[:REASON_LIMIT]
     return job.moved(state, now, reason, holds=(), consuming=None)
 
@@ -296,7 +326,7 @@ def skipped(machine: str, job: Job, now: datetime, reason: str, request: str = "
     """The job given up."""
     remembered = _remembered(job, request) if request else job.requests
     return job.moved(
-        next_job_state(machine, job.state, JobInput.SKIP),
+        _state_after(machine, job, JobInput.SKIP),
         now,
         reason,
         requests=remembered,

@@ -57,10 +57,11 @@ def test_provisional_units_are_numbered_within_their_generation() -> None:
         assert (begun.result, begun.consumed) == (0, None)
 
 
-def test_a_discrete_process_has_no_provisional_end() -> None:
-    begun = machines.dispatched("discrete", job(), NOW, final=False, consuming={})
+def test_what_a_discrete_process_has_begun_has_no_provisional_end() -> None:
+    begun = final("discrete", job())
+    ends_early = replace(machines.unit_of(begun, TASK, NOW), run=1, state=UnitState.PROCESSED)
     with pytest.raises(IllegalTransition):
-        machines.after_unit("discrete", "hold", begun, ended(begun, UnitState.PROCESSED), NOW, None)
+        machines.after_unit("discrete", "hold", begun, ends_early, NOW, Every(60))
 
 
 @MACHINES
