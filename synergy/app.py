@@ -9,10 +9,13 @@ from synergy.bells import Bells
 from synergy.brokers import open_broker
 from synergy.clock import SystemClock
 from synergy.core.boxes import admits
+from synergy.core.building import accepted
 from synergy.core.catalog import Catalog, Program
+from synergy.core.changes import Change, compare
 from synergy.core.intervals import Interval
 from synergy.core.model import Applied, BoxRecord, Json, UnitWrite
 from synergy.core.recovery import after_lost_lease
+from synergy.core.timetable import Timetable
 from synergy.errors import NotFound, Unreachable
 from synergy.garbage import seldom_collected
 from synergy.logs import logger
@@ -25,9 +28,9 @@ from synergy.project import (
     catalog_of,
     check,
     load_context,
-    refuse_new_calendars,
+    refuse,
 )
-from synergy.reading import Reading
+from synergy.reading import Reading, read_loaded
 from synergy.scheduler.loop import LEASE_NAME, Scheduler, Setting
 from synergy.scheduler.sources import Measure, SourcesAside
 from synergy.signals import stop_on_signals
@@ -141,23 +144,43 @@ def register(project: Project, store: Store) -> Catalog:
     check(project, load_context(project), SystemClock().now())
     while True:
         stored = stored_context(store)
-        document = reconciled(project, stored)
+        document, changes = reconciled(project, store, stored)
+        refuse(changes)
         known = stored is not None and document == stored.content
         if known or save_context(store, document, 0 if stored is None else stored.version):
+            for change in changes:
+                logger(SCHEDULER).info(str(change), extra={"action": "changed"})
             return catalog_of(document)
 
 
-def reconciled(project: Project, stored: Versioned | None) -> dict[str, Any]:
-    """The project's context as the document to store, in the place of what is stored.
+def reconciled(
+    project: Project, store: Store, stored: Versioned | None
+) -> tuple[dict[str, Any], list[Change]]:
+    """The project's context as the document to store in the place of what is stored, and what that
+    changes for the intervals that there are."""
+    context, now = load_context(project), SystemClock().now()
+    document = adopt(context, stored.content if stored is not None else None, now)
+    if stored is None:
+        return document, []
+    before, after = catalog_of(stored.content), catalog_of(document)
+    if _defined(before) == _defined(after):
+        return document, []
+    table = Timetable(before)
+    loaded, _ = read_loaded(store, before)
+    table.load(loaded.ledgers, loaded.entries, loaded.jobs)
+    recorded = {
+        name: job.interval
+        for name in after.processes
+        if name not in before.processes
+        for job in store.last_jobs(name, 1)
+    }
+    changes = compare(before, after, table, now, accepted=accepted(context), recorded=recorded)
+    return document, changes
 
-    Raises:
-        Conflict: it contradicts the history that was made with the stored one.
-    """
-    before = stored.content if stored is not None else None
-    document = adopt(load_context(project), before, SystemClock().now())
-    if before is not None:
-        refuse_new_calendars(catalog_of(before), catalog_of(document))
-    return document
+
+def _defined(catalog: Catalog) -> tuple[object, ...]:
+    """What changes are looked for in."""
+    return catalog.trees, catalog.processes, catalog.freeruns
 
 
 def programs_of(catalog: Catalog) -> dict[str, Program | None]:

@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from synergy.core import context as declared
 from synergy.core.boxes import BOX_ID
 from synergy.core.building import CatalogError, build
 from synergy.core.catalog import Catalog
+from synergy.core.changes import Change, refused
 from synergy.core.context import Context
 from synergy.errors import BadInput, Conflict
 
@@ -144,24 +145,19 @@ def adopt(context: Context, stored: Mapping[str, Any] | None, now: datetime) -> 
     return declared.with_starts(declared.to_document(context), stored, now)
 
 
-def refuse_new_calendars(before: Catalog, after: Catalog) -> None:
-    """A process keeps its calendar for life: its history is cut by it.
+def refuse(changes: Iterable[Change]) -> None:
+    """Raise what may not be.
 
     Raises:
-        Conflict: naming every process whose granularity, grouping or zone has changed.
+        Conflict: naming every change that is refused, with what would accept it.
     """
-    changed = [
-        f"{name} was cut by the {before.processes[name].calendar}, "
-        f"and now would be by the {process.calendar}"
-        for name, process in after.processes.items()
-        if name in before.processes and before.processes[name].calendar != process.calendar
-    ]
-    if changed:
-        lines = [
-            "the context contradicts what is in the store; give the process a new name:",
-            *(f"  - {line}" for line in changed),
-        ]
-        raise Conflict("\n".join(lines))
+    lines: list[str] = []
+    for change in refused(changes):
+        lines.append(f"  - {change}")
+        if change.accept:
+            lines.append(f'    if that is meant: Context(…, accept=["{change.accept}"])')
+    if lines:
+        raise Conflict("\n".join(["the context contradicts what is in the store:", *lines]))
 
 
 def catalog_of(document: Mapping[str, Any]) -> Catalog:

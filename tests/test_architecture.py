@@ -39,7 +39,7 @@ CORE_RUNGS: tuple[frozenset[str], ...] = (
     frozenset({"readiness", "machines", "recovery", "plans", "switches"}),
     frozenset({"admission"}),
     frozenset({"timetable", "freeruns"}),
-    frozenset({"late"}),
+    frozenset({"late", "changes"}),
     frozenset({"operations", "catch_up"}),
     frozenset({"switchboard"}),
     frozenset({"engine"}),

@@ -26,6 +26,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "stop": ("programs", "stop a program; its units finish or are handed back"),
     "query": ("programs", "which programs run here"),
     "list": ("listing", "what context.py registers: trees, processes, freeruns, programs"),
+    "check": ("check", "whether context.py can be used, and what it changes for past intervals"),
     "status": ("status", "who leads, how far each process is, what is at work"),
     "jobs": ("jobs", "list the jobs: one for every interval that has begun"),
     "history": ("history", "how long the intervals of a process waited and ran"),

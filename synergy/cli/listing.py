@@ -1,12 +1,14 @@
 """``list``: what the context registers."""
 
 import argparse
+import contextlib
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
 from synergy.app import programs_of, store_of
-from synergy.cli.output import Output, Styled
+from synergy.cli.check import changes_of
+from synergy.cli.output import Output, Styled, command
 from synergy.cli.process import off_notes
 from synergy.clock import SystemClock
 from synergy.core.catalog import Catalog, Dependency, Process, Program
@@ -22,6 +24,10 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
 def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     """Print it."""
     catalog = check(project, load_context(project), SystemClock().now())
+    with contextlib.suppress(SynergyError):  # what is registered is told without a store, too
+        if changes_of(project):
+            told = command("check")
+            output.note(f"not taken over yet; what that changes for existing intervals: {told}")
     off = off_notes(catalog, _switches(project))
     if output.json:
         output.data({**_as_json(catalog), "off": off})

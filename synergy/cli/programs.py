@@ -32,7 +32,7 @@ from synergy.core.model import BoxRecord, ProgramRecord
 from synergy.errors import BadInput, Conflict, NotFound, SynergyError, TimedOut
 from synergy.logs import log_to
 from synergy.programs import Identity, alive, collect, identity_of, stop
-from synergy.project import Project, check, load_context
+from synergy.project import Project, check, load_context, refuse
 from synergy.supervisor.children import (
     holder_of,
     log_file,
@@ -77,8 +77,9 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     return _query(args.name, project, output)
 
 
-def checked(project: Project) -> Catalog:
-    """The project's catalog, after a look whether programs could work at all.
+def checked(project: Project, output: Output) -> Catalog:
+    """The project's catalog, after a look whether programs could work at all; says what it changes
+    for the intervals that there are.
 
     Raises:
         SynergyError: the context is broken, or the store or broker cannot be used; nothing was
@@ -88,8 +89,13 @@ def checked(project: Project) -> Catalog:
     refuse_memory(project)
     with contextlib.suppress(NotFound):  # the scheduler makes it
         store = store_of(project)
-        reconciled(project, stored_context(store))
-        store.close()
+        try:
+            _, changes = reconciled(project, store, stored_context(store))
+        finally:
+            store.close()
+        refuse(changes)
+        for change in changes:
+            output.note(f"changed: {change}")
     return catalog
 
 
@@ -188,7 +194,7 @@ def _start(name: str, project: Project, output: Output) -> int:
     holder = holder_of(project, name)
     if holder is not None:
         raise running_already(project, name, holder)
-    catalog = checked(project)
+    catalog = checked(project, output)
     known = programs_of(catalog)
     if name not in known:
         raise NotFound(f"no program {name!r} is registered; known are {', '.join(known)}")

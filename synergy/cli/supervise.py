@@ -69,7 +69,7 @@ def _start(project: Project, output: Output) -> int:
     if holder is not None:
         raise running_already(project, SUPERVISOR, holder)
     try:
-        checked(project)
+        checked(project, output)
     except Unreachable as error:  # as after a power cut, when all start at once
         output.note(f"{error}; the supervisor starts nothing until the store answers")
     warn_of_broker(project, output)

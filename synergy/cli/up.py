@@ -21,7 +21,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     holder = holder_of(project, SUPERVISOR)
     if holder is not None:
         raise running_already(project, SUPERVISOR, holder)
-    catalog = checked(project)
+    catalog = checked(project, output)
     stopping = stop_on_signals()
     warn_of_broker(project, output)
     try:

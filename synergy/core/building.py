@@ -75,6 +75,12 @@ def build(context: Context, now: datetime) -> Catalog:
     return _Builder(context, now).build()
 
 
+def accepted(context: Context) -> tuple[Any, ...]:
+    """The changes that a context accepts, in words."""
+    given: Any = context.accept
+    return tuple(given) if isinstance(given, list | tuple | set | frozenset) else (given,)
+
+
 class _Builder:
     """Collects what is wrong instead of stopping at the first."""
 
@@ -108,6 +114,7 @@ class _Builder:
                 self._program(declared)
         self._check_dependencies()
         schedulers = self._boxes("Context(schedulers=…)", "schedulers", self.context.schedulers)
+        self._accept()
         self._check_boxes()
         if self.problems:
             raise CatalogError(self.problems)
@@ -153,6 +160,11 @@ class _Builder:
                     f'Context(sources=…) source "{name}"',
                     f'{entry!r} is not of the form "package.module:name"',
                 )
+
+    def _accept(self) -> None:
+        for words in accepted(self.context):
+            if not isinstance(words, str):
+                self._problem("Context(accept=…)", f"{words!r} is no text; `check` tells the words")
 
     def _pools(self) -> dict[str, int]:
         if self.context.no_pools is not None:

@@ -141,7 +141,8 @@ class Context:
     function takes an interval and returns its first and last key, or None while it has none.
     `schedulers` names the boxes whose supervisor keeps a scheduler; without it all do.  `pools`
     names what several processes share, and how many units of them all may be out at once:
-    ``{"db": 2}``.
+    ``{"db": 2}``.  `accept` has the words of changes that put recorded intervals out of sight and
+    are meant; ``check`` tells them.
     """
 
     def __init__(
@@ -150,9 +151,12 @@ class Context:
         sources: Mapping[str, str] | None = None,
         schedulers: str | Sequence[str] = (),
         pools: Mapping[str, int] | None = None,
+        accept: str | Sequence[str] = (),
     ) -> None:
         self.declared = declared
         self.schedulers = schedulers
+        #: Of this context only: it is no part of what is stored.
+        self.accept = accept
         self.sources, self.no_sources = _mapping(sources)
         self.pools, self.no_pools = _mapping(pools)
 

@@ -150,9 +150,12 @@ def test_two_starts_at_once_make_one_program(fresh: Any) -> None:
     assert any(f"runs already, process {pid}" in text for text in said)
 
 
-def test_a_process_keeps_its_calendar(fresh: Any) -> None:
-    fresh.ok("start", "scheduler")
-    fresh.ok("stop", "scheduler")
+def test_a_process_keeps_its_calendar(fresh: Any, wait: Wait) -> None:
+    for name in ("scheduler", "worker"):
+        fresh.ok("start", name)
+    recorded = ("jobs", "hello_daily", "--state", "processed")
+    wait(lambda: any(fresh.json(*recorded)), "a day that is recorded as it was cut")
+    fresh.stop_all()
     context = fresh.folder / "context.py"
     context.write_text(context.read_text().replace('zone="UTC"', 'zone="Asia/Kathmandu"'))
     refused = fresh.run("start", "scheduler")
