@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 #: The names of the schemas here.
-NAMES = ("message", "scenario")
+NAMES = ("message", "request", "scenario")
 
 #: What the types of JSON are called in a sentence.
 _TYPES: Mapping[str, str] = {

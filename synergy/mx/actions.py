@@ -1,0 +1,117 @@
+"""What an operator asks for: checked as far as it can be here, written down, filed in the store.
+
+The console decides nothing of it: the scheduler carries it out, once, and answers.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from synergy.core.intervals import BadLabel, Interval
+from synergy.core.model import Request
+from synergy.errors import BadInput, NotFound
+from synergy.mx.console import Console
+from synergy.mx.living import Picture
+from synergy.mx.routes import Call
+from synergy.mx.words import clock
+
+#: What may be asked for of intervals, and of freeruns.
+ACTIONS = ("reprocess", "skip", "trigger")
+#: Characters of a reason, at most.
+LONGEST_REASON = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked for."""
+
+    action: str
+    process: str
+    intervals: Sequence[Interval]
+    reason: str
+    #: What the asker called it, so that asking twice is asking once; empty: nothing.
+    key: str = ""
+
+
+def wish_of(
+    picture: Picture, action: str, process: str, labels: Sequence[str], reason: str, key: str = ""
+) -> Wish:
+    """What is asked for, if it can be meant.
+
+    Raises:
+        NotFound: there is no such process or interval.
+        BadInput: naming everything else that is wrong.
+    """
+    problems = []
+    catalog = picture.catalog
+    if process in catalog.freeruns:
+        intervals: list[Interval] = []
+        if action != "trigger":
+            problems.append(f"{process} is a freerun, it can only be triggered")
+        if labels:
+            problems.append(f"{process} is a freerun, it has no intervals")
+    else:
+        intervals = [interval_named(picture, process, label) for label in dict.fromkeys(labels)]
+        if not labels:
+            problems.append("it names no interval")
+    if action not in ACTIONS:
+        problems.append(f"there is no action {action!r}; there are {', '.join(ACTIONS)}")
+    elif action != "trigger" and not reason.strip():
+        problems.append("it has no reason; say why, it is kept with every job that it touches")
+    if len(reason) > LONGEST_REASON:
+        problems.append(f"its reason is longer than {LONGEST_REASON} characters")
+    if problems:
+        raise BadInput("nothing was asked for:", problems)
+    return Wish(action, process, intervals, " ".join(reason.split()), key)
+
+
+def interval_named(picture: Picture, process: str, label: str) -> Interval:
+    """The interval of a process that a label names.
+
+    Raises:
+        NotFound: there is no such process, or its tree does not span the interval.
+        BadInput: the label does not fit the process's calendar.
+    """
+    registered = picture.catalog.processes.get(process)
+    if registered is None:
+        known = ", ".join(picture.catalog.processes)
+        raise NotFound(f"no process {process!r} is registered; known are {known}")
+    try:
+        interval = registered.calendar.parse(label)
+    except BadLabel as error:
+        raise BadInput(f"{process}: {error}") from error
+    if not picture.catalog.exists(process, interval):
+        tree = picture.catalog.trees[registered.tree]
+        until = f" until {clock(tree.until)}" if tree.until else ""
+        raise NotFound(
+            f"{process} has no interval {interval.label}: "
+            f"tree {tree.name} spans from {clock(tree.start)}{until} (UTC)"
+        )
+    return interval
+
+
+def ask_for(console: Console, call: Call, wish: Wish) -> Request:
+    """File it; the request as it stands then."""
+    number = _number(call, wish.key) if wish.key else secrets.token_hex(4)
+    if wish.key:
+        known = console.living.ask(lambda store: store.read_request(number))
+        if known is not None:
+            return known
+    request = Request(
+        id=number,
+        action=wish.action,
+        process=wish.process,
+        starts=tuple(interval.start for interval in wish.intervals),
+        filed_at=call.now,
+        actor=call.visitor.name,
+        reason=wish.reason,
+    )
+    console.file(call, request)
+    return request
+
+
+def _number(call: Call, key: str) -> str:
+    """The same for the same asker and key, and never another's."""
+    text = f"{call.visitor.name}\0{key}"
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]

@@ -1,0 +1,402 @@
+"""The handlers of the pages: each asks the picture and the store, and shows a view."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+
+from werkzeug.wrappers import Response
+
+from synergy.core.intervals import Interval
+from synergy.core.model import BoxRecord, Job, Json, Request, Unit, embryo, job_key, unit_key
+from synergy.errors import BadInput, NotFound, SynergyError, Unreachable
+from synergy.history import recent_units, typical_duration
+from synergy.mx.actions import ask_for, interval_named, wish_of
+from synergy.mx.console import Console
+from synergy.mx.logs import log_view, made_attempts, tail
+from synergy.mx.looks import look_of
+from synergy.mx.routes import Call
+from synergy.mx.views.interval import interval_view, unit_keys
+from synergy.mx.views.matrix import matrix_view, state_of, window_of
+from synergy.mx.views.problems import failed_places, is_silent, now_view, progress_of
+from synergy.mx.words import ago, clock, took
+from synergy.ports import Store
+
+#: Processes whose units are looked at for how long they take, on one page.
+TIMED = 8
+#: Requests and records of the audit that are listed.
+LISTED = 200
+#: Intervals of a process that are listed on one page.
+PAGE = 100
+
+
+def now_page(console: Console, call: Call) -> Response:
+    """What is wrong, what runs, what comes next."""
+    living = console.living
+    with living.picture() as picture:
+        places, _ = failed_places(picture)
+        running = {unit.process for unit in picture.held.values()}
+    jobs: dict[str, Job] = {}
+    typical: dict[str, timedelta | None] = {}
+    try:
+        jobs = living.ask(lambda store: store.read_jobs([job_key(*place) for place in places]))
+        for name in sorted(running)[:TIMED]:
+            typical[name] = living.ask(partial(_typical, name))
+    except Unreachable:
+        pass  # the page says so; what is known stands on it
+    with living.picture() as picture:
+        view = now_view(picture, call.now, jobs, typical, console.setting.silent)
+    return console.page(call, "now.html", view, title="Now")
+
+
+def _typical(process: str, store: Store) -> timedelta | None:
+    return typical_duration(recent_units(store, process))
+
+
+def _last_fired(freerun: str, store: Store) -> list[Job]:
+    return store.last_jobs(freerun, 1)
+
+
+def timetable_page(console: Console, call: Call) -> Response:
+    """Processes down, time across."""
+    with console.living.picture() as picture:
+        window = window_of(
+            picture, call.now, call.query("level"), call.query("from"), call.query("to")
+        )
+        view = matrix_view(picture, window, call.now, call.query("tree"))
+    return console.page(call, "timetable.html", view, title="Timetable")
+
+
+def interval_page(console: Console, call: Call) -> Response:
+    """One interval."""
+    living, setting = console.living, console.setting
+    with living.picture() as picture:
+        interval = interval_named(picture, call.path["process"], call.path["label"])
+        process = picture.catalog.processes[call.path["process"]]
+        catalog, known = picture.catalog, picture.job(process.name, interval)
+    job, trouble = known, ""
+    units: list[Unit] = []
+    chain: Sequence[Mapping[str, Json]] = ()
+    try:
+        found = living.ask(lambda store: store.read_jobs([known.key]))
+        job = found.get(known.key, known if known.version else embryo(process.name, interval))
+        keys = unit_keys(process.name, interval, job)
+        read = living.ask(lambda store: store.read_units(keys))
+        units = [read[key] for key in keys if key in read]
+        chain = living.ask(
+            lambda store: setting.explain(store, catalog, process.name, interval, call.now)
+        )
+    except SynergyError as error:
+        trouble = str(error)
+    with living.picture() as picture:
+        view = interval_view(picture, process, interval, job, units, chain, call.now)
+    output = next((text for unit in units if (text := tail(setting.log_dir, unit))), "")
+    shown = IntervalScreen(view, output, trouble)
+    return console.page(call, "interval.html", shown, title=f"{process.name} {interval.label}")
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalScreen:
+    """The page with the end of the log."""
+
+    interval: object
+    output: str
+    trouble: str
+
+
+def act(console: Console, call: Call) -> Response:
+    """File what was asked for of one interval."""
+    with console.living.picture() as picture:
+        wish = wish_of(
+            picture,
+            call.path["action"],
+            call.path["process"],
+            [call.path["label"]],
+            call.request.form.get("reason", ""),
+            call.request.form.get("key", "")[:80],
+        )
+    request = ask_for(console, call, wish)
+    return console.redirect(f"/requests/{request.id}")
+
+
+def log_page(console: Console, call: Call) -> Response:
+    """What an attempt printed."""
+    interval, unit = _unit_meant(console, call)
+    attempt = _number(call, "attempt", 0)
+    if attempt > made_attempts(unit):
+        raise NotFound(f"{unit.key} has had {made_attempts(unit)} attempts yet")
+    start = _number(call, "from", -1)
+    view = log_view(
+        console.setting.log_dir, console.setting.box, unit, attempt, None if start < 0 else start
+    )
+    return console.page(call, "log.html", view, title=f"Log of {unit.process} {interval.label}")
+
+
+def _unit_meant(console: Console, call: Call) -> tuple[Interval, Unit]:
+    process = call.path["process"]
+    with console.living.picture() as picture:
+        interval = interval_named(picture, process, call.path["label"])
+        job = picture.job(process, interval)
+    stored = console.living.ask(lambda store: store.read_jobs([job.key])).get(job.key, job)
+    generation = _number(call, "generation", 0)
+    keys = (
+        [unit_key(process, interval, generation, _number(call, "run", 0))]
+        if generation
+        else unit_keys(process, interval, stored)
+    )
+    units = console.living.ask(lambda store: store.read_units(keys, history=False))
+    for key in keys:
+        if key in units:
+            return interval, units[key]
+    raise NotFound(f"{process} {interval.label} has had no such unit of work yet")
+
+
+def _number(call: Call, name: str, without: int) -> int:
+    text = call.query(name)
+    if not text:
+        return without
+    if not (text.isascii() and text.isdigit() and len(text) < 16):
+        raise BadInput(f"{name} {text!r} is not a number")
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessesView:
+    """All processes, and the freeruns."""
+
+    processes: Sequence[object]
+    freeruns: Sequence[tuple[str, str, str]]
+
+
+def processes_page(console: Console, call: Call) -> Response:
+    """How far each process is."""
+    with console.living.picture() as picture:
+        catalog = picture.catalog
+        rows = [
+            progress_of(picture, name) for tree in catalog.trees.values() for name in tree.processes
+        ]
+    freeruns = [_freerun(console, call, name) for name in catalog.freeruns]
+    return console.page(call, "processes.html", ProcessesView(rows, freeruns), title="Processes")
+
+
+def _freerun(console: Console, call: Call, name: str) -> tuple[str, str, str]:
+    try:
+        last = console.living.ask(partial(_last_fired, name))
+    except Unreachable:
+        return name, "?", ""
+    if not last:
+        return name, "never", ""
+    start = last[0].interval.start
+    return name, f"{clock(start)} ({ago(start, call.now)})", last[0].state.value
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An interval in a list."""
+
+    label: str
+    look: object
+    generation: int
+    attempts: int
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessView:
+    """A process and some of its intervals, the newest first."""
+
+    name: str
+    facts: Sequence[tuple[str, str]]
+    progress: object
+    rows: Sequence[Listed]
+    first: str
+    last: str
+    more: str
+
+
+def process_page(console: Console, call: Call) -> Response:
+    """One process."""
+    name = call.path["process"]
+    with console.living.picture() as picture:
+        process = picture.catalog.processes.get(name)
+        if process is None:
+            known = ", ".join(picture.catalog.processes)
+            raise NotFound(f"no process {name!r} is registered; known are {known}")
+        window = (
+            window_of(picture, call.now, "day", call.query("from"), call.query("to"))
+            if call.query("from")
+            else None
+        )
+        begin, until = picture.catalog.spans[name]
+        end = min(window.end if window else call.now, until or call.now)
+        begin = max(begin, window.start) if window else begin
+        rows: list[Listed] = []
+        more = ""
+        interval = process.calendar.containing(max(begin, end - timedelta(microseconds=1)))
+        while interval.start >= begin:
+            if len(rows) == PAGE:
+                more = clock(interval.start, process.calendar.zone)[:10]
+                break
+            job = picture.job(name, interval)
+            look = look_of(state_of(picture, process, interval, call.now))
+            rows.append(Listed(interval.label, look, job.generation, job.attempts, job.stale))
+            interval = process.calendar.previous(interval)
+        progress = progress_of(picture, name)
+    try:
+        typical = console.living.ask(partial(_typical, name))
+    except Unreachable:
+        typical = None
+    facts = [
+        ("tree", process.tree),
+        ("calendar", str(process.calendar)),
+        ("machine", process.machine),
+        ("blocking", process.blocking),
+        ("on failure", process.on_failure),
+        ("runs", process.task.entry or " ".join(process.task.command)),
+        ("attempts", str(process.task.max_attempts)),
+        ("due", f"{took(process.lag)} after the interval's end"),
+        ("waits for", ", ".join(dependency.process for dependency in process.after) or "–"),
+        ("boxes", ", ".join(process.boxes) or "all"),
+        ("takes", took(typical) if typical is not None else "–"),
+    ]
+    view = ProcessView(name, facts, progress, rows, call.query("from"), call.query("to"), more)
+    return console.page(call, "process.html", view, title=name)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """A request of an operator."""
+
+    id: str
+    action: str
+    process: str
+    intervals: str
+    state: str
+    actor: str
+    reason: str
+    filed: str
+    answered: str
+    why: str
+    touched: Sequence[tuple[str, str, str]]
+
+
+def _request_view(request: Request) -> RequestView:
+    answer = request.answer
+    touched = answer.get("touched")
+    changes = []
+    for item in touched if isinstance(touched, list) else []:
+        if isinstance(item, dict):
+            change = f"{item['was']} → {item['is']}" if "was" in item else ""
+            if "generation" in item:
+                change += f" generation {item['generation']}"
+            changes.append((str(item.get("process")), str(item.get("interval")), change.strip()))
+    starts = [clock(start) for start in request.starts]
+    return RequestView(
+        id=request.id,
+        action=request.action,
+        process=request.process,
+        intervals=", ".join(starts[:3]) + (f" and {len(starts) - 3} more" if starts[3:] else ""),
+        state=request.state,
+        actor=request.actor,
+        reason=request.reason,
+        filed=clock(request.filed_at),
+        answered=clock(request.answered_at) if request.answered_at else "",
+        why=str(answer.get("why", "")),
+        touched=changes,
+    )
+
+
+def requests_page(console: Console, call: Call) -> Response:
+    """What operators asked for."""
+    found = console.living.ask(lambda store: store.last_requests(LISTED))
+    view = [_request_view(request) for request in found]
+    return console.page(call, "requests.html", view, title="Requests")
+
+
+def request_page(console: Console, call: Call) -> Response:
+    """One of them, and what it did."""
+    number = call.path["id"]
+    found = console.living.ask(lambda store: store.read_request(number))
+    if found is None:
+        raise NotFound(f"there is no request {number}")
+    return console.page(call, "request.html", _request_view(found), title=f"Request {number}")
+
+
+@dataclass(frozen=True, slots=True)
+class BoxView:
+    """A box and its programs."""
+
+    box: str
+    #: "supervised", "silent" or "unsupervised".
+    state: str
+    seen: str
+    trouble: str
+    programs: Sequence[tuple[str, str, str, str, str, str, str, str]]
+
+
+def _box_view(record: BoxRecord, call: Call, silent: timedelta) -> BoxView:
+    state = "supervised" if record.supervisor is not None else "unsupervised"
+    return BoxView(
+        box=record.box,
+        state="silent" if is_silent(record, call.now, silent) else state,
+        seen=ago(record.seen_at, call.now),
+        trouble=record.trouble,
+        programs=[
+            (
+                each.name,
+                "on" if each.wanted else "off",
+                each.state,
+                str(each.pid or ""),
+                ago(each.since, call.now) if each.since else "",
+                str(each.restarts),
+                f"{each.memory_bytes / 1e6:.0f} MB" if each.pid else "",
+                each.reason,
+            )
+            for each in record.programs
+        ],
+    )
+
+
+def boxes_page(console: Console, call: Call) -> Response:
+    """All boxes and what they run."""
+    with console.living.picture() as picture:
+        boxes = picture.boxes
+    view = [_box_view(record, call, console.setting.silent) for record in boxes]
+    return console.page(call, "boxes.html", view, title="Boxes")
+
+
+def audit_page(console: Console, call: Call) -> Response:
+    """Who did what."""
+    view = [
+        (
+            str(line.get("at", ""))[:19].replace("T", " "),
+            str(line.get("who", "")),
+            str(line.get("from", "")),
+            str(line.get("action", "")),
+            str(line.get("result", "")),
+            ", ".join(
+                f"{key} {value}"
+                for key, value in line.items()
+                if key not in ("n", "at", "who", "from", "action", "result", "mac") and value
+            ),
+        )
+        for line in console.audit.newest(LISTED)
+    ]
+    return console.page(call, "audit.html", view, title="Audit")
+
+
+def search(console: Console, call: Call) -> Response:
+    """Go to what was typed: a process, ``process label``, ``process@label``, a request."""
+    text = call.query("q")
+    words = text.replace("@", " ").partition("#")[0].split()
+    with console.living.picture() as picture:
+        names = [*picture.catalog.processes]
+        if words and words[0] in names:
+            if len(words) == 1:
+                return console.redirect(f"/processes/{words[0]}")
+            interval = interval_named(picture, words[0], words[1])
+            return console.redirect(f"/t/{words[0]}/{interval.label}")
+    found = [name for name in names if text and text.lower() in name.lower()]
+    if len(found) == 1:
+        return console.redirect(f"/processes/{found[0]}")
+    return console.page(call, "search.html", (text, found), title="Search")
