@@ -3,8 +3,10 @@
 import importlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from synergy import __version__
 from synergy.bells import Bells
 from synergy.brokers import open_broker
 from synergy.clock import SystemClock
@@ -42,7 +44,12 @@ from synergy.supervisor.plan import Rules
 from synergy.urls import masked
 from synergy.worker.alone import alone, lease_name
 
+if TYPE_CHECKING:
+    from synergy.mx.console import Console
+
 SCHEDULER = "scheduler"
+#: Name of the web console among the programs.
+CONSOLE = "console"
 #: Seconds that a stopped program gets beyond the grace of its units.
 STOP_MARGIN = 10.0
 #: The one document of its kind.
@@ -286,6 +293,54 @@ def run_program(project: Project, name: str, *, ahead: bool = True) -> int:
     return run_worker_program(project, catalog, program, ahead=ahead)
 
 
+def console_folder(project: Project) -> Path:
+    """Where the console's accounts, its secret and its audit are."""
+    return project.folder / ".synergy" / "console"
+
+
+def console_of(project: Project) -> "Console":
+    """The web console of the project.
+
+    Raises:
+        BadInput: its settings cannot be used.
+    """
+    # Werkzeug and the rest take a while to load, and only the console needs them.
+    from synergy.mx.addresses import DEFAULT, Transport, address_of
+    from synergy.mx.console import Console, Setting
+    from synergy.mx.table import ROUTES
+
+    said = project.console
+    certificate, key = said.get("CERTIFICATE", ""), said.get("KEY", "")
+    bell = bell_of(project)
+    return Console(
+        Setting(
+            name=project.folder.name,
+            version=__version__,
+            box=project.box,
+            address=address_of(said.get("") or DEFAULT),
+            transport=Transport(
+                certificate=project.folder / certificate if certificate else None,
+                key=project.folder / key if key else None,
+                proxy=said.get("PROXY", ""),
+            ),
+            hosts=tuple(filter(None, map(str.strip, said.get("HOSTS", "").split(",")))),
+            folder=console_folder(project),
+            log_dir=project.log_dir,
+            open_store=lambda: store_of(project),
+            read_catalog=versioned_catalog,
+            clock=SystemClock(),
+            ring=lambda: bell.ring(SCHEDULER),
+        ),
+        ROUTES,
+    )
+
+
+def versioned_catalog(store: Store) -> tuple[int, Catalog] | None:
+    """The catalog that the scheduler works by, and its version; None before the first one."""
+    stored = stored_context(store)
+    return None if stored is None else (stored.version, catalog_of(stored.content))
+
+
 def announce(store: Store, box: str) -> None:
     """Let the store know of this box, which may have no supervisor."""
     if all(record.box != box for record in store.read_boxes()):
@@ -337,7 +392,7 @@ def supervisor_of(project: Project, catalog: Catalog, say: Say) -> Supervisor:
         SupervisorSetting(
             box=project.box,
             owner=new_owner(SUPERVISOR, project.box),
-            names=(*schedulers, *workers),
+            names=(*schedulers, *workers, *([CONSOLE] if project.console.get("") else [])),
             programs=ProjectPrograms(project),
             open_store=lambda: store_of(project, create=True),
             bell=bell_of(project),

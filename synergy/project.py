@@ -39,6 +39,18 @@ DEFAULTS: Mapping[str, str] = {
     "GRACE": "20",
     #: Id of this box; empty: the name of the host.
     "BOX": "",
+    #: Where the web console listens, such as 127.0.0.1:8080 (port 0: any that is free); with it
+    #: `up` and the supervisor keep one running. Empty: none, and `start console` takes
+    #: 127.0.0.1:8080.
+    "CONSOLE": "",
+    #: Host names by which browsers call the console, besides the address: separated by commas.
+    "CONSOLE_HOSTS": "",
+    #: PEM file with the console's certificate chain: it does TLS itself.
+    "CONSOLE_CERTIFICATE": "",
+    #: PEM file with the key of that certificate, where it is not in the same file.
+    "CONSOLE_KEY": "",
+    #: Address of the proxy that does TLS before the console, such as 127.0.0.1.
+    "CONSOLE_PROXY": "",
 }
 
 
@@ -56,6 +68,8 @@ class Project:
     grace: timedelta
     #: Id of this box.
     box: str = field(default_factory=socket.gethostname)
+    #: The settings of the web console, by their names without ``CONSOLE_``; "" is the address.
+    console: Mapping[str, str] = field(default_factory=dict)
     #: Verbs that the project adds to the command line: ``name -> "module:function"``.
     commands: Mapping[str, str] = field(default_factory=dict)
 
@@ -94,6 +108,11 @@ def open_project(folder: Path, store: str | None = None, broker: str | None = No
         run_dir=folder / values["RUN_DIR"],
         grace=timedelta(seconds=grace),
         box=box,
+        console={
+            name.removeprefix("CONSOLE").removeprefix("_"): value
+            for name, value in values.items()
+            if name.startswith("CONSOLE")
+        },
         commands=dict(commands),
     )
 

@@ -26,6 +26,7 @@ from typing import Any
 import settings
 from db.intake import Reading as LogReading
 from synergy.app import broker_trouble, programs_of, reading_of, supervisor_of
+from synergy.cli import console
 from synergy.cli import main as command_line
 from synergy.cli.output import Output, duration
 from synergy.cli.programs import checked, refuse_memory
@@ -145,6 +146,7 @@ def show(args: argparse.Namespace, project: Project, output: Output) -> int:
     output.note(f"broker     {by}")
     output.note(f"loaded     {len(catalog.trees)} trees, {len(catalog.processes)} processes")
     output.note(f"supervisor keeps {', '.join(programs_of(catalog))}: what ends is begun anew")
+    console.expected(project, output.note)
     stopping = stop_on_signals()
     supervisor = supervisor_of(project, catalog, lambda _, text: output.note(text))
     with pid_file(project, SUPERVISOR), contextlib.closing(supervisor):

@@ -40,6 +40,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "plans": ("plans", "list what was planned and asked for, or show one of them"),
     "process": ("process", "which processes and freeruns are switched off; switch them off and on"),
     "trigger": ("requests", "fire a freerun now, or end a back-off or pause"),
+    "console": ("console", "the web console: where it is, its users, tokens and audit"),
     "log": ("log", "print the output of an attempt, the latest one by default"),
     "simulate": ("simulate", "play a scenario, or this project's timetable, on a virtual clock"),
     "db": ("db", "care of the store: db migrate [--dry-run], db roles [--create]"),

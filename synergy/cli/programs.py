@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TypeVar
 
 from synergy.app import (
+    CONSOLE,
     DEFAULT_WORKER,
     SCHEDULER,
     STOP_MARGIN,
@@ -23,6 +24,7 @@ from synergy.app import (
     store_of,
     stored_context,
 )
+from synergy.cli import console
 from synergy.cli.output import Output, Styled, ago, command, duration, instant
 from synergy.clock import SystemClock
 from synergy.core.boxes import admits
@@ -58,7 +60,7 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
         "name",
         nargs="?" if verb == "query" else None,
         metavar="NAME",
-        help="scheduler, worker, or a program that context.py declares",
+        help="scheduler, worker, console, or a program that context.py declares",
     )
     if verb == "start":
         parser.add_argument("--console", action="store_true", help="here, in the foreground")
@@ -69,12 +71,18 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     """Do it."""
     match args.verb:
         case "start" if args.console:
-            return be(project, args.name, lambda: run_program(project, args.name), args.logged)
+            return be(project, args.name, lambda: _work(args, project), args.logged)
         case "start":
             return _start(args.name, project, output)
         case "stop":
             return _stop(args.name, project, output)
     return _query(args.name, project, output)
+
+
+def _work(args: argparse.Namespace, project: Project) -> int:
+    if args.name == CONSOLE:
+        return console.serve(project, logged=args.logged)
+    return run_program(project, args.name)
 
 
 def checked(project: Project, output: Output) -> Catalog:
@@ -195,25 +203,54 @@ def _start(name: str, project: Project, output: Output) -> int:
     if holder is not None:
         raise running_already(project, name, holder)
     catalog = checked(project, output)
-    known = programs_of(catalog)
+    known = {**programs_of(catalog), CONSOLE: None}
     if name not in known:
         raise NotFound(f"no program {name!r} is registered; known are {', '.join(known)}")
     program = known[name]
-    boxes = catalog.schedulers if program is None else program.boxes
+    if name == CONSOLE:
+        boxes: tuple[str, ...] = ()
+    else:
+        boxes = catalog.schedulers if program is None else program.boxes
     if not admits(boxes, project.box):
         bound = ", ".join(boxes)
         raise Conflict(f"{name} is bound to boxes {bound}, and this box is {project.box}")
-    warn_of_broker(project, output)
-    if holder_of(project, SUPERVISOR) is None:
+    if name == CONSOLE:
+        console.refuse(project)
+    else:
+        warn_of_broker(project, output)
+    before = size_of(printed_file(project, name))
+    # A console that no setting asks for is no business of the supervisor's.
+    alone = name == CONSOLE and not project.console.get("")
+    if alone or holder_of(project, SUPERVISOR) is None:
         holder = launch(project, name, "start", name, "--console")
     else:
         holder = _switch_on(project, name)
     log = log_file(project, name)
+    url = _listening(project, holder, before) if name == CONSOLE else ""
     if output.json:
-        output.data({"program": name, "pid": holder.pid, "log": str(log)})
+        where = {"url": url} if url else {}
+        output.data({"program": name, "pid": holder.pid, "log": str(log), **where})
     else:
         output.line(f"{name} started, process {holder.pid}, log {log}")
+        if url:
+            console.announce(project, output.line)
     return 0
+
+
+def _listening(project: Project, holder: Identity, before: int) -> str:
+    """Where a console that was just started answers; `before`: what it had printed until then.
+
+    Raises:
+        SynergyError: it has ended; the message has what it said.
+    """
+    give_up = time.monotonic() + APPEARANCE
+    while time.monotonic() < give_up and alive(holder):
+        if url := console.address_of(project):
+            return url
+        time.sleep(LOOK)
+    printed = printed_file(project, CONSOLE)
+    said = "\n".join(f"  {line}" for line in said_since(printed, before)) or "  (nothing)"
+    raise SynergyError(f"{CONSOLE} did not start; it said (all of it: {printed}):\n{said}")
 
 
 def _stop(name: str, project: Project, output: Output) -> int:
@@ -322,8 +359,10 @@ def _query(name: str | None, project: Project, output: Output) -> int:
     except SynergyError as error:
         record, trouble = None, str(error)
     recorded = {program.name: program for program in record.programs} if record else {}
+    url = console.address_of(project) if CONSOLE in names else ""
     if output.json:
-        output.data([_as_json(each, found[each], recorded.get(each)) for each in names])
+        told = [_as_json(each, found[each], recorded.get(each)) for each in names]
+        output.data([{**each, "url": url} if each["program"] == CONSOLE else each for each in told])
     elif record is None:
         if trouble:
             output.note(f"only what runs can be told: {trouble}")
@@ -338,6 +377,8 @@ def _query(name: str | None, project: Project, output: Output) -> int:
         output.table(
             PROGRAM_HEADINGS, (program_row(each, found[each], recorded.get(each)) for each in names)
         )
+    if url and not output.json:
+        output.line(f"console at {url}")
     if name and found[name] is None:
         return NotFound.exit_code
     return 0
@@ -413,5 +454,7 @@ def _names(project: Project) -> list[str]:
     except SynergyError:
         workers = []
     files = sorted(project.run_dir.glob("*.pid")) if project.run_dir.exists() else []
-    names = [SCHEDULER, *(workers or [DEFAULT_WORKER.name]), *(file.stem for file in files)]
+    names = [SCHEDULER, *(workers or [DEFAULT_WORKER.name])]
+    names += [CONSOLE] if project.console.get("") else []
+    names += [file.stem for file in files]
     return list(dict.fromkeys(names))

@@ -3,6 +3,7 @@
 import argparse
 
 from synergy.app import supervisor_of
+from synergy.cli import console
 from synergy.cli.output import Output, command
 from synergy.cli.programs import checked, running_already, warn_of_broker
 from synergy.programs import AlreadyRunning
@@ -27,6 +28,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     try:
         with pid_file(project, SUPERVISOR):
             output.note(f"Ctrl-C stops all of them; look from another terminal: {command('jobs')}")
+            console.expected(project, output.note)
             supervisor_of(project, catalog, lambda _, text: output.note(text)).run(stopping)
     except AlreadyRunning as error:
         holder = holder_of(project, SUPERVISOR)

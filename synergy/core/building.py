@@ -660,7 +660,7 @@ def _circles(edges: Mapping[str, list[str]]) -> list[list[str]]:
 
 
 #: Programs that are there without being declared.
-RESERVED_PROGRAMS = ("scheduler", "supervisor")
+RESERVED_PROGRAMS = ("scheduler", "supervisor", "console")
 
 
 def _pace(given: object) -> Any:

@@ -1,7 +1,7 @@
 """The same as the pages, for programs: ``/api/v1``, JSON, described by its own OpenAPI document."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from werkzeug.exceptions import Gone
@@ -12,6 +12,7 @@ from synergy.core.intervals import Interval
 from synergy.core.model import BoxRecord, Job, Request, Unit, embryo
 from synergy.core.states import JobState
 from synergy.errors import BadInput, NotFound, SynergyError
+from synergy.explanation import explain
 from synergy.mx.actions import ask_for, interval_named, wish_of
 from synergy.mx.console import Console
 from synergy.mx.living import Picture
@@ -19,9 +20,9 @@ from synergy.mx.openapi import document
 from synergy.mx.routes import Call
 from synergy.mx.views.interval import unit_keys
 from synergy.mx.views.matrix import state_of
-from synergy.mx.views.problems import is_silent
 from synergy.mx.views.shell import heartbeat
 from synergy.mx.words import instant
+from synergy.presence import is_silent
 
 #: Things on one page of an answer, at first and at most.
 PAGE, MOST = 100, 1000
@@ -205,11 +206,19 @@ def why(console: Console, call: Call) -> Response:
     with console.living.picture() as picture:
         process = _registered(picture, call.path["process"])
         interval = interval_named(picture, process.name, call.path["label"])
-        catalog = picture.catalog
-    chain = console.living.ask(
-        lambda store: console.setting.explain(store, catalog, process.name, interval, call.now)
+    found = console.living.consult(lambda known: explain(known, process.name, interval, call.now))
+    return console.data(
+        {
+            "process": process.name,
+            "interval": interval.label,
+            "at": instant(call.now),
+            "state": found.asked.state.value,
+            "scheduler": found.standstill or "alive",
+            "root": found.root.content(),
+            "chain": [link.content() for link in found.chain],
+            "behind": found.behind.content(),
+        }
     )
-    return console.data({"process": process.name, "interval": interval.label, "chain": [*chain]})
 
 
 def jobs(console: Console, call: Call) -> Response:
@@ -315,15 +324,14 @@ def boxes(console: Console, call: Call) -> Response:
     """Every box that was ever seen, and what it runs."""
     with console.living.picture() as picture:
         found = picture.boxes
-    silent = console.setting.silent
-    return console.data({"items": [_box(record, call.now, silent) for record in found]})
+    return console.data({"items": [_box(record, call.now) for record in found]})
 
 
-def _box(record: BoxRecord, now: datetime, silent: timedelta) -> dict[str, Any]:
+def _box(record: BoxRecord, now: datetime) -> dict[str, Any]:
     return {
         "box": record.box,
         "supervised": record.supervisor is not None,
-        "silent": is_silent(record, now, silent),
+        "silent": is_silent(record, now),
         "since": instant(record.since),
         "seen_at": instant(record.seen_at),
         "trouble": record.trouble,

@@ -5,7 +5,6 @@ import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -16,9 +15,6 @@ from werkzeug.routing import Map, RequestRedirect, Rule
 from werkzeug.wrappers import Request, Response
 
 from synergy import errors
-from synergy.core.catalog import Catalog
-from synergy.core.intervals import Interval
-from synergy.core.model import Json
 from synergy.core.model import Request as Filed
 from synergy.logs import logger
 from synergy.mx import passwords
@@ -35,9 +31,6 @@ from synergy.mx.sessions import NOBODY, Sessions, Throttle
 from synergy.mx.views.shell import Heartbeat, heartbeat
 from synergy.ports import Clock, Store
 from synergy.schemas import misshapes
-
-#: Says why an interval waits: the chain from the root to it, as the command line tells it.
-Explain = Callable[[Store, Catalog, str, Interval, datetime], Sequence[Mapping[str, Json]]]
 
 #: Which status says what went wrong with a request.
 _STATUS: Sequence[tuple[type[errors.SynergyError], int, str]] = (
@@ -72,11 +65,6 @@ class Setting:
     clock: Clock
     #: Wakes the scheduler after a request was filed.
     ring: Callable[[], None]
-    explain: Explain
-    #: Name of the scheduler's lease.
-    lease_name: str
-    #: After how long without a word a supervised box is silent.
-    silent: timedelta
 
 
 class Console:
@@ -92,9 +80,7 @@ class Console:
         self.sessions = Sessions(setting.folder, self.accounts, now)
         self.throttle = Throttle(now)
         self.audit = Audit(setting.folder, self.secret)
-        self.living = Living(
-            setting.open_store, setting.read_catalog, setting.clock, setting.lease_name
-        )
+        self.living = Living(setting.open_store, setting.read_catalog, setting.clock)
         self.templates = Templates()
         # Cookies do not know ports: two consoles of one machine have different ones.
         mark = hashlib.sha256(self.secret).hexdigest()[:8]

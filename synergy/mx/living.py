@@ -17,16 +17,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
+from synergy.core.admission import Counted
 from synergy.core.catalog import Catalog
 from synergy.core.intervals import Calendar, Interval
 from synergy.core.model import BoxRecord, Job, Lease, Request, Standing, Unit, embryo
 from synergy.core.states import JobState
+from synergy.core.switches import Switch, switches_of
 from synergy.core.timetable import Timetable
 from synergy.errors import NotFound, SynergyError, Unreachable
+from synergy.leases import LEADER
 from synergy.logs import logger
 from synergy.mx.counting import number_between
 from synergy.ports import Clock, Store
-from synergy.reading import BATCH, read_loaded
+from synergy.reading import BATCH, Reading, read_loaded
 
 T = TypeVar("T")
 
@@ -73,6 +76,7 @@ class Picture:
     seq: int
     lease: Lease | None = None
     boxes: Sequence[BoxRecord] = ()
+    switches: Mapping[str, Switch] = field(default_factory=dict)
     #: The units that workers hold, by key.
     held: Mapping[str, Unit] = field(default_factory=dict)
     requests: Sequence[Request] = ()
@@ -221,12 +225,10 @@ class Living:
         open_store: Callable[[], Store],
         read_catalog: ReadCatalog,
         clock: Clock,
-        lease_name: str,
     ) -> None:
         self._open_store = open_store
         self._read_catalog = read_catalog
         self._clock = clock
-        self._lease_name = lease_name
         self._guard = threading.RLock()
         self._store: Store | None = None
         self._picture: Picture | None = None
@@ -272,6 +274,15 @@ class Living:
             with self._guard:
                 self._went_away(error)
             raise
+
+    def consult(self, question: Callable[["Glance"], T]) -> T:
+        """What follows from the picture and the store together.
+
+        Raises:
+            Unreachable: the store is away.
+        """
+        with self.picture() as picture:
+            return self.ask(lambda store: question(Glance(store, picture)))
 
     def look(self) -> None:
         """Bring the picture up to date; what goes wrong is remembered, not raised.
@@ -325,7 +336,7 @@ class Living:
         if self._store is None:
             self._store = self._open_store()
         store, picture = self._store, self._picture
-        lease = store.read_lease(self._lease_name)
+        lease = store.read_lease(LEADER)
         if (
             picture is None
             or self._is_another(store, picture, lease)
@@ -333,6 +344,7 @@ class Living:
         ):
             picture = self._read(store)
         picture.lease = lease
+        picture.switches = switches_of(store.read_documents("switches"))
         picture.boxes = store.read_boxes()
         picture.held = {unit.key: unit for unit in store.held_units()}
         picture.requests = store.open_requests()
@@ -374,8 +386,29 @@ class Living:
         return True
 
 
-def age(picture: Picture, now: datetime) -> timedelta | None:
-    """How long the leading scheduler was not heard of; None where none ever was."""
-    if picture.lease is None:
-        return None
-    return max(now - picture.lease.until, timedelta(0))
+class Glance(Reading):
+    """The picture as the explanations consult it; to be used within `Living.picture` only.
+
+    Of units only those that workers hold are known beforehand; others are read when asked for.
+    """
+
+    def __init__(self, store: Store, picture: Picture) -> None:
+        # Not as the others: nothing is loaded.
+        self.store = store
+        self.catalog = picture.catalog
+        self.through = picture.seq
+        self.requests = tuple(picture.requests)
+        self.timetable = picture.timetable
+        self.units = dict(picture.held)
+        self.switches = dict(picture.switches)
+
+    def unit_of(self, job: Job) -> Unit | None:
+        """The unit that is out for an active job."""
+        if job.unit and job.state.at_work and job.unit not in self.units:
+            self.units.update(self.store.read_units([job.unit]))
+        return super().unit_of(job)
+
+    def under_way(self) -> Counted:
+        """What `admission.obstacles` consults; firings are asked for when one wants to know."""
+        firings = [job for job in self.store.active_jobs() if job.process in self.catalog.freeruns]
+        return Counted(self.catalog, self.switches, (*self.timetable.active.values(), *firings))

@@ -1,6 +1,6 @@
 """The handlers of the pages: each asks the picture and the store, and shows a view."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -8,8 +8,9 @@ from functools import partial
 from werkzeug.wrappers import Response
 
 from synergy.core.intervals import Interval
-from synergy.core.model import BoxRecord, Job, Json, Request, Unit, embryo, job_key, unit_key
+from synergy.core.model import BoxRecord, Job, Request, Unit, embryo, job_key, unit_key
 from synergy.errors import BadInput, NotFound, SynergyError, Unreachable
+from synergy.explanation import Link, explain
 from synergy.history import recent_units, typical_duration
 from synergy.mx.actions import ask_for, interval_named, wish_of
 from synergy.mx.console import Console
@@ -18,9 +19,10 @@ from synergy.mx.looks import look_of
 from synergy.mx.routes import Call
 from synergy.mx.views.interval import interval_view, unit_keys
 from synergy.mx.views.matrix import matrix_view, state_of, window_of
-from synergy.mx.views.problems import failed_places, is_silent, now_view, progress_of
+from synergy.mx.views.problems import failed_places, now_view, progress_of
 from synergy.mx.words import ago, clock, took
 from synergy.ports import Store
+from synergy.presence import is_silent
 
 #: Processes whose units are looked at for how long they take, on one page.
 TIMED = 8
@@ -45,7 +47,7 @@ def now_page(console: Console, call: Call) -> Response:
     except Unreachable:
         pass  # the page says so; what is known stands on it
     with living.picture() as picture:
-        view = now_view(picture, call.now, jobs, typical, console.setting.silent)
+        view = now_view(picture, call.now, jobs, typical)
     return console.page(call, "now.html", view, title="Now")
 
 
@@ -73,19 +75,18 @@ def interval_page(console: Console, call: Call) -> Response:
     with living.picture() as picture:
         interval = interval_named(picture, call.path["process"], call.path["label"])
         process = picture.catalog.processes[call.path["process"]]
-        catalog, known = picture.catalog, picture.job(process.name, interval)
+        known = picture.job(process.name, interval)
     job, trouble = known, ""
     units: list[Unit] = []
-    chain: Sequence[Mapping[str, Json]] = ()
+    chain: Sequence[Link] = ()
     try:
         found = living.ask(lambda store: store.read_jobs([known.key]))
         job = found.get(known.key, known if known.version else embryo(process.name, interval))
         keys = unit_keys(process.name, interval, job)
         read = living.ask(lambda store: store.read_units(keys))
         units = [read[key] for key in keys if key in read]
-        chain = living.ask(
-            lambda store: setting.explain(store, catalog, process.name, interval, call.now)
-        )
+        why = living.consult(lambda known: explain(known, process.name, interval, call.now))
+        chain = why.chain
     except SynergyError as error:
         trouble = str(error)
     with living.picture() as picture:
@@ -334,11 +335,11 @@ class BoxView:
     programs: Sequence[tuple[str, str, str, str, str, str, str, str]]
 
 
-def _box_view(record: BoxRecord, call: Call, silent: timedelta) -> BoxView:
+def _box_view(record: BoxRecord, call: Call) -> BoxView:
     state = "supervised" if record.supervisor is not None else "unsupervised"
     return BoxView(
         box=record.box,
-        state="silent" if is_silent(record, call.now, silent) else state,
+        state="silent" if is_silent(record, call.now) else state,
         seen=ago(record.seen_at, call.now),
         trouble=record.trouble,
         programs=[
@@ -361,7 +362,7 @@ def boxes_page(console: Console, call: Call) -> Response:
     """All boxes and what they run."""
     with console.living.picture() as picture:
         boxes = picture.boxes
-    view = [_box_view(record, call, console.setting.silent) for record in boxes]
+    view = [_box_view(record, call) for record in boxes]
     return console.page(call, "boxes.html", view, title="Boxes")
 
 

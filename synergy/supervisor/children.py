@@ -49,6 +49,10 @@ def spawn(project: Project, *words: str, printed: Path) -> int:
         "SYNERGY_LOG_DIR": str(project.log_dir),
         "SYNERGY_RUN_DIR": str(project.run_dir),
         "SYNERGY_BOX": project.box,
+        **{
+            f"SYNERGY_CONSOLE_{name}".removesuffix("_"): value
+            for name, value in project.console.items()
+        },
     }
     return start_detached(
         [sys.executable, "-m", "synergy.cli", *words, "--logged"],

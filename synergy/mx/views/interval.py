@@ -1,15 +1,16 @@
 """One interval: where it is and why, what it is made of, who waits for it, what was tried."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
 from synergy.core.catalog import Process
 from synergy.core.intervals import Interval
-from synergy.core.model import Job, Json, Unit, unit_key
+from synergy.core.model import Job, Unit, unit_key
 from synergy.core.states import JobState
+from synergy.explanation import Link
 from synergy.history import duration
 from synergy.mx.living import Picture
 from synergy.mx.looks import LOOKS, NOT_DUE, OF_JOBS, Look, look_of
@@ -148,7 +149,7 @@ def interval_view(
     interval: Interval,
     job: Job,
     units: Sequence[Unit],
-    why: Sequence[Mapping[str, Json]],
+    why: Sequence[Link],
     now: datetime,
 ) -> IntervalView:
     """The page; `job` is the document, `units` are those found of `unit_keys`, `why` the chain."""
@@ -244,17 +245,15 @@ def _finished(counted: Counter[str]) -> int:
     return counted["processed"] + counted["noop"] + counted["skipped"]
 
 
-def _reason(link: Mapping[str, Json], zone: str) -> Reason:
-    at = link.get("at")
-    hints = link.get("hints")
+def _reason(link: Link, zone: str) -> Reason:
     return Reason(
-        process=str(link["process"]),
-        label=str(link["interval"]),
-        look=look_of(str(link["state"])),
-        text=str(link["text"]),
-        next=str(link.get("next") or ""),
-        at=clock(datetime.fromisoformat(str(at)), zone) if at else "",
-        hints=[str(hint) for hint in hints] if isinstance(hints, list) else [],
+        process=link.process,
+        label=link.interval.label,
+        look=look_of(link.state),
+        text=link.text,
+        next=link.next,
+        at=clock(link.at, zone) if link.at is not None else "",
+        hints=[f"{hint.purpose}: ./launch.py {hint.words}" for hint in link.hints],
     )
 
 
@@ -266,7 +265,7 @@ def _try(unit: Unit, zone: str) -> Try:
         run=unit.run,
         look=look_of(unit.state.value),
         attempt=f"{unit.attempt} of {unit.task.max_attempts}",
-        worker=who(unit.owner),
+        worker=who(unit.owner or ""),
         requested=clock(unit.created_at, zone),
         started=clock(unit.started_at, zone) if unit.started_at else "",
         took=took(length) if length is not None else "",

@@ -10,6 +10,7 @@ from synergy.core.model import BoxRecord, Job, Unit, job_key
 from synergy.core.states import JobState, UnitState
 from synergy.mx.living import Picture
 from synergy.mx.words import ago, clock, number, took, who
+from synergy.presence import is_silent
 
 #: Failed intervals of a process that are named, the newest first; more are counted.
 NAMED = 20
@@ -107,7 +108,6 @@ def now_view(
     now: datetime,
     jobs: Mapping[str, Job],
     typical: Mapping[str, timedelta | None],
-    silent: timedelta,
 ) -> NowView:
     """The page; `jobs` are the documents of what failed, `typical` how long units take."""
     places, more = failed_places(picture)
@@ -117,7 +117,7 @@ def now_view(
     return NowView(
         failures=[_failure(picture, place, jobs) for place in places],
         more_failures=more,
-        troubles=_troubles(picture.boxes, now, silent),
+        troubles=_troubles(picture.boxes, now),
         running=[_running(unit, now, typical.get(unit.process)) for unit in held[:LISTED]],
         more_running=max(0, len(held) - LISTED),
         waiting_units=f"{number(claimed, 'unit')} claimed ahead" if claimed else "",
@@ -145,15 +145,10 @@ def progress_of(picture: Picture, name: str) -> Progress:
     )
 
 
-def is_silent(record: BoxRecord, now: datetime, silent: timedelta) -> bool:
-    """Whether a box's supervisor should have been heard of."""
-    return record.supervisor is not None and now - record.seen_at > silent
-
-
-def _troubles(boxes: Sequence[BoxRecord], now: datetime, silent: timedelta) -> list[str]:
+def _troubles(boxes: Sequence[BoxRecord], now: datetime) -> list[str]:
     found = []
     for record in boxes:
-        if is_silent(record, now, silent):
+        if is_silent(record, now):
             found.append(f"box {record.box} is silent, last heard {ago(record.seen_at, now)}")
             continue
         if record.trouble:
@@ -204,7 +199,7 @@ def _running(unit: Unit, now: datetime, typical: timedelta | None) -> Running:
         label=unit.interval.label,
         state=unit.state.value,
         attempt=f"{unit.attempt} of {unit.task.max_attempts}",
-        worker=who(unit.owner),
+        worker=who(unit.owner or ""),
         elapsed=took(elapsed),
         share=share,
         progress=told,
