@@ -77,7 +77,7 @@ def _process(picture: Picture, name: str) -> dict[str, Any]:
         "active": len(active),
         "failed": summary.failed,
         "skipped": summary.skipped,
-        "stale": sum(job.stale for job in active),
+        "stale": sum(job.stale for job in active) + summary.outdated,
     }
 
 

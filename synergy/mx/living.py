@@ -62,6 +62,8 @@ class Summary:
     finished_until: datetime | None
     failed: int
     skipped: int
+    #: Finished, and marked stale.
+    outdated: int
     newest_failed: tuple[Interval, ...]
 
 
@@ -102,6 +104,7 @@ class Picture:
             generation=standing.generation,
             result=standing.result,
             attempts=standing.attempts,
+            outdated=standing.outdated,
         )
 
     def knows(self, key: str) -> bool:
@@ -133,7 +136,7 @@ class Picture:
         calendar = self.catalog.processes[process].calendar
         start, end = self.catalog.spans[process]
         until, finishing = start, True
-        skipped = failed = 0
+        skipped = failed = outdated = 0
         newest: list[Interval] = []
         for begin, stop, standing in self._runs(process, start, end or FAR):
             finishing = finishing and standing is not None and standing.state.finished
@@ -141,6 +144,8 @@ class Picture:
                 until = stop
             if standing is not None and standing.state is JobState.SKIPPED:
                 skipped += number_between(calendar, begin, stop)
+            if standing is not None and standing.outdated:
+                outdated += number_between(calendar, begin, stop)
             if standing is not None and standing.state is JobState.FAILED:
                 failed += number_between(calendar, begin, stop)
                 interval = calendar.containing(stop - timedelta(microseconds=1))
@@ -149,7 +154,8 @@ class Picture:
                     run.append(interval)
                     interval = calendar.previous(interval)
                 newest = (newest + run[::-1])[-NEWEST_FAILED:]
-        return Summary(until if until > start else None, failed, skipped, tuple(newest[::-1]))
+        begun = until if until > start else None
+        return Summary(begun, failed, skipped, outdated, tuple(newest[::-1]))
 
     def active_of(self, process: str) -> Sequence[Job]:
         """The jobs of a process that are under way, by start."""

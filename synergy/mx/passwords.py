@@ -4,6 +4,7 @@ import secrets
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
+from string import digits, punctuation
 
 from werkzeug.security import check_password_hash, generate_password_hash
 
@@ -28,6 +29,7 @@ your not very long strong company work office
 #: What the passwords that people choose most are made of; one is refused that is nothing but such
 #: words, digits and signs.
 COMMON_WORDS = frozenset(_WORDS.split())
+_SIGNS = digits + punctuation + " "
 _ROWS = (
     "abcdefghijklmnopqrstuvwxyz",
     "01234567890123456789",
@@ -49,7 +51,7 @@ def faults_of(password: str, name: str) -> Sequence[str]:
     plain = password.lower()
     if len(set(plain)) < VARIED:
         found.append(f"it has {len(set(plain))} different characters; at least {VARIED} are wanted")
-    elif _is_row(plain) or _is_common(plain, name.lower()):
+    elif _is_row(plain.strip(punctuation)) or _is_common(plain, name.lower()):
         found.append("it is one of those that are tried first; take several words of your own")
     return found
 
@@ -88,7 +90,8 @@ def _is_row(plain: str) -> bool:
 
 def _is_common(plain: str, name: str) -> bool:
     """Whether nothing but common words, digits and signs is in it."""
-    letters = plain.translate(str.maketrans("013457@$!", "oieastasi"))
+    # What is appended stands for itself, and only what is within for a letter.
+    letters = plain.strip(_SIGNS).translate(str.maketrans("013457@$!", "oieastasi"))
     return any(_falls_apart(text, name) for text in (plain, letters))
 
 

@@ -315,7 +315,7 @@ def _single(
         told.append(number(job.attempts, "attempt"))
     if job.stale:
         marks.append("stale")
-        told.append("its result is being made anew")
+        told.append("its result is out of date")
     return Cell(
         span,
         look=look,

@@ -141,7 +141,7 @@ def progress_of(picture: Picture, name: str) -> Progress:
         active=len(active),
         failed=summary.failed,
         skipped=summary.skipped,
-        stale=sum(job.stale for job in active),
+        stale=sum(job.stale for job in active) + summary.outdated,
     )
 
 
