@@ -406,13 +406,8 @@ class Glance(Reading):
         self.requests = tuple(picture.requests)
         self.timetable = picture.timetable
         self.units = dict(picture.held)
+        self._seen = {**picture.held}
         self.switches = dict(picture.switches)
-
-    def unit_of(self, job: Job) -> Unit | None:
-        """The unit that is out for an active job."""
-        if job.unit and job.state.at_work and job.unit not in self.units:
-            self.units.update(self.store.read_units([job.unit]))
-        return super().unit_of(job)
 
     def under_way(self) -> Counted:
         """What `admission.obstacles` consults; firings are asked for when one wants to know."""
