@@ -81,8 +81,10 @@ class _Operation:
     read: dict[str, Job] = field(default_factory=dict)
     #: Whether they have been read; before that, nothing of it is done.
     begun: bool = False
+    #: Jobs as they were to be written last.
+    asked: dict[Key, Job] = field(default_factory=dict)
     #: What it did, for the answer.
-    touched: list[Json] = field(default_factory=list)
+    touched: dict[Key, Json] = field(default_factory=dict)
     #: What it leaves as it is, and why.
     left: dict[Key, str] = field(default_factory=dict)
 
@@ -349,21 +351,23 @@ class Operations:
             operation.waiting[key] = place
             return
         job = self._document(operation, name, interval)
+        asked = operation.asked.pop(key, None)
+        if asked is not None and asked.transitions[-1] not in job.transitions:
+            operation.touched.pop(key, None)  # the store refused it
         changed = self._changed(operation, job, key, now)
         if changed is None:
             return
         if _standing(changed) != _standing(job):
-            operation.touched.append(
-                {
-                    "process": name,
-                    "interval": interval.label,
-                    "was": job.state.value,
-                    "is": changed.state.value,
-                    "generation": changed.generation,
-                    **({"outdated": True} if changed.outdated else {}),
-                }
-            )
+            operation.touched[key] = {
+                "process": name,
+                "interval": interval.label,
+                "was": job.state.value,
+                "is": changed.state.value,
+                "generation": changed.generation,
+                **({"outdated": True} if changed.outdated else {}),
+            }
         operation.waiting[key] = place
+        operation.asked[key] = changed
         self._desk.save(changed, job)
 
     def _changed(self, operation: _Operation, job: Job, key: Key, now: datetime) -> Job | None:
@@ -571,7 +575,7 @@ def _stands_as_before(job: Job) -> bool:
 
 
 def _told(operation: _Operation) -> dict[str, Json]:
-    answer: dict[str, Json] = {"touched": operation.touched}
+    answer: dict[str, Json] = {"touched": [*operation.touched.values()]}
     if operation.asking.action == "withdraw":
         answer["left"] = [
             {

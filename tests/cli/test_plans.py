@@ -125,6 +125,22 @@ def test_a_skipped_hour_is_unskipped(running: Any, wait: Wait) -> None:
     wait(lambda: running.jobs("hour", "2024-05-16T03", "--state", "processed"), "the hour")
 
 
+def test_only_the_named_hour_runs_again_and_its_day_is_marked(running: Any, wait: Wait) -> None:
+    told = running.ok("reprocess", "hour", "2024-05-14T11", "--only", "--plan")
+    assert told.startswith("reprocess hour 2024-05-14T11 only: 3 intervals change\n")
+    assert re.search(r"day +2024-05-14 +processed +is marked stale +its child hour", told)
+    assert "; 2 marked stale\n" in told
+    name = re.findall(r"planned as (\w+)", told)[0]
+    generation = running.json("jobs", "day", "2024-05-14")[0]["generation"]
+    done = running.ok("apply", name)
+    assert "day 2024-05-14  marked stale\n" in done
+    wait(lambda: running.jobs("hour", "2024-05-14T11", "--state", "processed"), "the hour")
+    (day,) = running.json("jobs", "day", "2024-05-14")
+    assert (day["state"], day["stale"], day["generation"]) == ("processed", True, generation)
+    running.ok("reprocess", "day", "2024-05-14")
+    wait(lambda: not running.json("jobs", "copy", "2024-05-14")[0]["stale"], "the copy")
+
+
 def test_with_no_scheduler_alive_it_is_filed_and_carried_out_when_one_starts(
     fresh: Any, wait: Wait
 ) -> None:
