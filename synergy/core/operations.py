@@ -209,8 +209,13 @@ class Operations:
     def _carrying_out(self, request: Request, asking: Request, now: datetime) -> _Operation:
         """Reprocess, skip, unskip or mark: what it touches."""
         found = self._scope(request, now)
-        names = _PHASES.get(request.action, ("hold", "reopen", "release"))
-        phases = deque(_Phase(name, found.order) for name in names)
+        if request.action == "mark":
+            # What ends while this goes on finds its inputs marked, or is found ended by its wave.
+            waves = plans.waves(self._desk.catalog, found.order)
+            phases = deque(_Phase("mark", places) for places in waves)
+        else:
+            names = _PHASES.get(request.action, ("hold", "reopen", "release"))
+            phases = deque(_Phase(name, found.order) for name in names)
         return _Operation(request, asking, found.order, found.targets, phases)
 
     def _applying(self, request: Request, plan: Request, now: datetime) -> _Operation:
@@ -391,7 +396,9 @@ class Operations:
                 return machines.released(job, request.id, now)
             case "skip" if not job.state.finished and request.id not in job.requests:
                 return machines.skipped(process.machine, job, now, why, request.id)
-            case "mark":
+            case "mark" if target or self._desk.timetable.built_on_marked(
+                job.process, job.interval
+            ):
                 return machines.marked(job, now, why, own=target, request=request.id)
             case "take back":
                 return self._taken_back(operation, job, key, now)
@@ -488,11 +495,7 @@ class Operations:
 
 
 #: The phases of those actions that are not to reopen.
-_PHASES: Mapping[str, tuple[str, ...]] = {
-    "skip": ("skip",),
-    # Again, for what was at work and has ended before the first mark was known.
-    "mark": ("mark", "mark"),
-}
+_PHASES: Mapping[str, tuple[str, ...]] = {"skip": ("skip",)}
 
 
 def _standing(job: Job) -> tuple[int, str, bool]:

@@ -61,6 +61,9 @@ DURATIONS: Final = (
 #: From this seed on cases have pools, and processes are switched off and on; those before keep the
 #: histories that they have always had.
 WITH_POOLS: Final = 1_000_000
+#: In the seeds from here on, a million of them, sources grow after their intervals have closed, and
+#: operators mark results.
+WITH_LATE: Final = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,8 @@ class Case:
     cuts: float
     #: Chance that its clock jumps (I15).
     jumps: float
+    #: Whether sources grow after their intervals have closed.
+    grows: bool = False
 
 
 def _pooled(level: ProcessDeclaration, apart: Random) -> ProcessDeclaration:
@@ -123,6 +128,15 @@ def _pooled(level: ProcessDeclaration, apart: Random) -> ProcessDeclaration:
         priority=apart.choice([0, 0, 1]),
         catch_up=apart.choice(["all", "all", "latest", "none"]),
     )
+
+
+def _watched(level: ProcessDeclaration, lately: Random) -> ProcessDeclaration:
+    """Look at it for late data, if it has a source that is measured."""
+    late = lately.choice(["ignore", "mark", "reprocess", "reprocess"])
+    if level.machine != "recomputing" or late == "ignore":
+        return level
+    late_for, late_every = lately.choice([(43_200, 10_800), (259_200, 43_200)])
+    return replace(level, late=late, late_for=late_for, late_every=late_every)
 
 
 def case_of(seed: int) -> Case:
@@ -207,6 +221,8 @@ class _Maker:
         self.seed = seed
         #: Draws what only some seeds have, so that all others draw as ever.
         self.apart = Random(f"pools/{seed}") if seed >= WITH_POOLS else None
+        late = WITH_LATE <= seed < WITH_LATE + 1_000_000
+        self.lately = Random(f"late/{seed}") if late else None
         self.first = chance.choice(BEGINNINGS)
         self.length = timedelta(days=chance.choice([1, 1, 2]))
         months = chance.random() < 0.15
@@ -226,7 +242,11 @@ class _Maker:
         if self.apart is None:
             return case
         switched = self._switched(self.apart, case.calm_after)
-        return replace(case, requests=(*case.requests, *switched))
+        case = replace(case, requests=(*case.requests, *switched))
+        if self.lately is None:
+            return case
+        marked = self._marked(self.lately, case.calm_after)
+        return replace(case, requests=(*case.requests, *marked), grows=True)
 
     def _befallen(self) -> Case:
         chance = self.chance
@@ -308,7 +328,23 @@ class _Maker:
                 for each in trees
             ]
             freeruns = [replace(each, pool=apart.choice([None, "p"])) for each in freeruns]
+        if self.lately is not None:
+            lately = self.lately
+            trees = [
+                replace(each, processes=[_watched(level, lately) for level in each.processes])
+                for each in trees
+            ]
         return Context(*trees, *freeruns, sources={"s": "w:k"}, pools=pools)
+
+    def _marked(self, lately: Random, within: float) -> list[Filed]:
+        """Some are marked stale."""
+        filed = []
+        for number in range(lately.choice([0, 1, 3])):
+            name = lately.choice([*self.catalog.processes])
+            chosen = lately.choices(self.intervals[name], k=2)
+            starts = tuple(interval.start for interval in chosen)
+            filed.append(Filed(f"m{number}", lately.uniform(0, within), "mark", name, starts))
+        return filed
 
     def _switched(self, apart: Random, within: float) -> list[Filed]:
         """Some are switched off for a while."""

@@ -1050,7 +1050,11 @@ class World:
 
     def measure(self, source: str, interval: Interval) -> tuple[Json, Json] | None:
         """The source of recomputing processes."""
-        return (1, 2)
+        if not self.case.grows:
+            return (1, 2)
+        drawn = Random(f"grows/{self.case.seed}/{interval.label}")
+        late = [interval.end + timedelta(hours=drawn.uniform(0, 36)) for _ in range(2)]
+        return (1, 2 + sum(self.now > instant for instant in late))
 
     # operators
 
@@ -1112,6 +1116,7 @@ class World:
         for name in self.catalog.processes:
             for interval in self.case.intervals[name]:
                 self._check_consumed(self._stored(name, interval))
+                self._check_marked(self._stored(name, interval))
         if store._open_requests:
             self._found("L3", f"requests are left: {list(store._open_requests)}")
         held = [job.key for job in store.active_jobs() if job.holds]
@@ -1134,6 +1139,16 @@ class World:
             }
             if job.consumed != stands and not job.outdated:
                 self._found("I4", f"{job.key} consumed {job.consumed}, but {stands} stands")
+
+    def _check_marked(self, job: Job) -> None:
+        """What is built on what is marked stale is marked itself, and nobody is without a cause."""
+        if job.state in (JobState.PROCESSED, JobState.NOOP):
+            inputs = self.store.inputs(job.process, job.interval)
+            marked = [key for _, key in inputs if self.store._jobs[key].outdated]
+            if marked and not job.outdated:
+                self._found("L3", f"{job.key} is not marked stale, and built on {marked[0]}")
+            if self.case.grows and job.outdated and not marked and not job.forced:
+                self._found("L3", f"{job.key} is marked stale, and built on nothing that is")
 
     def _check_feed(self) -> None:
         """Every applied transition stands in the feed once, in order."""
