@@ -143,6 +143,13 @@ class Store(Protocol):
         """
         ...
 
+    def save_and_claim(
+        self, writes: Sequence[UnitWrite], claim: Claim
+    ) -> tuple[list[Applied | Refused[Unit]], list[Unit]]:
+        """What `save_units` and `claim` answer, of which neither builds on what the other does:
+        who has done one unit and begins the next waits once."""
+        ...
+
     def next_claimable(self) -> datetime | None:
         """The earliest `not_before` among requested units; the epoch for one without."""
         ...

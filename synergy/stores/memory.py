@@ -222,6 +222,13 @@ class MemoryStore:
         requested = [unit for unit in named if unit.state is UnitState.REQUESTED]
         return sorted(requested, key=lambda unit: unit.turn)
 
+    def save_and_claim(
+        self, writes: Sequence[UnitWrite], claim: Claim
+    ) -> tuple[list[Applied | Refused[Unit]], list[Unit]]:
+        """One after the other."""
+        with self.together():
+            return self.save_units(writes), self.claim(claim)
+
     def next_claimable(self) -> datetime | None:
         """The earliest `not_before` among requested units; the epoch for one without."""
         with self._lock:

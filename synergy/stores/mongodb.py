@@ -162,7 +162,7 @@ class MongoStore:
                 return InsertOne(job_to_insert(each.write.job, each.key, mark))
             return UpdateOne(*job_to_change(each.write, each.key, mark))
 
-        return self._save(self._jobs, pending, operation, job_passes, job_from_fields)
+        return self._save(self._jobs, pending, operation, job_passes, job_from_fields, new_mark())
 
     def read_jobs(self, keys: Iterable[str]) -> dict[str, Job]:
         """Those that are stored."""
@@ -228,17 +228,12 @@ class MongoStore:
 
     def save_units(self, writes: Sequence[UnitWrite]) -> list[Applied | Refused[Unit]]:
         """One conditional write each, in bulk."""
-        pending = [
-            _Pending(place, write, write.unit.key, write.unit.version, version_before(write))
-            for place, write in enumerate(writes)
-        ]
+        return self._save_units(writes, new_mark())
 
-        def operation(each: _Pending[UnitWrite], mark: int) -> InsertOne[Document] | UpdateOne:
-            if each.write.expected is None:
-                return InsertOne(unit_to_insert(each.write.unit, each.key, mark))
-            return UpdateOne(*unit_to_change(each.write, each.key, mark, each.before))
-
-        return self._save(self._units, pending, operation, unit_passes, unit_from_fields)
+    def _save_units(self, writes: Sequence[UnitWrite], mark: int) -> list[Applied | Refused[Unit]]:
+        return self._save(
+            self._units, _unit_writes(writes), _unit_operation, unit_passes, unit_from_fields, mark
+        )
 
     def read_units(self, keys: Iterable[str], *, history: bool = True) -> dict[str, Unit]:
         """Those that are stored."""
@@ -259,53 +254,75 @@ class MongoStore:
 
     def claim(self, claim: Claim) -> list[Unit]:
         """Start up to so many units for this owner, and claim some ahead."""
-        if claim.limit > 0 and len(claim.offered) == 1:
-            return self._start_offered(claim) or self._claim_what_stands(claim)
+        taking = Taking(claim, new_mark())
+        start = _start_of_offered(taking)
+        if start is not None:
+            return self._start_offered(taking, *start) or self._claim_what_stands(claim)
         return self._claim_what_stands(claim)
 
-    def _start_offered(self, claim: Claim) -> list[Unit]:
+    def save_and_claim(
+        self, writes: Sequence[UnitWrite], claim: Claim
+    ) -> tuple[list[Applied | Refused[Unit]], list[Unit]]:
+        """Both in one bulk, tried by itself first: whatever is not certain after it is asked for
+        once more, and found out by the marks."""
+        mark, taking = new_mark(), Taking(claim, new_mark())
+        start = _start_of_offered(taking)
+        if start is None:
+            self._choose(taking)
+        takes = [start] if start is not None else taking.updates()
+        pending = _unit_writes(writes)
+        if not takes or len(_turns(pending)) != 1:
+            return self._save_units(writes, mark), self.claim(claim)
+        operations = [
+            *(_unit_operation(each, mark) for each in pending),
+            *(UpdateMany(*each, hint="_id_") for each in takes),
+        ]
+        count = self._write(self._units, operations)
+        if start is not None:
+            held = self._own(taking)
+            if len(held) == count - len(pending) == 1:
+                return [_APPLIED] * len(writes), held
+            return self._save_units(writes, mark), held or self._claim_what_stands(claim)
+        if count == len(pending) + len(taking.taken):
+            return [_APPLIED] * len(writes), list(taking.taken.values())
+        answers = self._save_units(writes, mark)
+        return answers, self._take(taking) or self._claim_what_stands(claim)
+
+    def _start_offered(self, taking: Taking, found: Document, change: Document) -> list[Unit]:
         """Start the one unit that was offered, in one round trip, if it stands in the version that
         was offered; how it stands is what the store says."""
-        (offered,) = claim.offered
-        wish = next(_wishes(claim), None)
-        if wish is None:
-            return []
-        applied, ready, processes, _ = wish
-        found = {
-            **ready,
-            "_id": offered.key,
-            "version": offered.version,
-            "generation": offered.generation,
-            "attempt": offered.attempt,
-        }
-        if processes is not None:
-            found["process"] = {"$in": sorted(processes)}
-        taking = Taking(claim, new_mark())
-        change = taking.change_of(offered, applied)
         before = self._server.answered(
             lambda: self._units.find_one_and_update(found, change, hint="_id_")
         )
-        if before is not None:
-            taking.take(before, applied)
-            return list(taking.taken.values())
-        # An answer that was lost on its way looks like this, too.
-        own = self._find(self._units, {"_id": offered.key, "mark": taking.mark})
-        return [unit_from_fields(document) for document in own]
+        if before is None:
+            # An answer that was lost on its way looks like this, too.
+            return self._own(taking)
+        taking.take(before, UnitInput.START)
+        return list(taking.taken.values())
+
+    def _own(self, taking: Taking) -> list[Unit]:
+        """The one unit that was offered, where it was taken."""
+        own = {"_id": taking.claim.offered[0].key, "mark": taking.mark}
+        return [unit_from_fields(document) for document in self._find(self._units, own)]
 
     def _claim_what_stands(self, claim: Claim) -> list[Unit]:
         while True:
             taking = Taking(claim, new_mark())
-            for applied, query, processes, limit in _wishes(claim):
-                # What is about to be started is not claimed ahead.
-                found = self._claimable(query, processes, limit + len(taking.taken))
-                fresh = [each for each in found if each["_id"] not in taking.taken]
-                for document in fresh[:limit]:
-                    taking.take(document, applied)
+            self._choose(taking)
             if not taking.taken:
                 return []
             if held := self._take(taking):
                 return held
             # Others took all of them: there may be more.
+
+    def _choose(self, taking: Taking) -> None:
+        """Look for what is to be taken."""
+        for applied, query, processes, limit in _wishes(taking.claim):
+            # What is about to be started is not claimed ahead.
+            found = self._claimable(query, processes, limit + len(taking.taken))
+            fresh = [each for each in found if each["_id"] not in taking.taken]
+            for document in fresh[:limit]:
+                taking.take(document, applied)
 
     def _claimable(
         self, query: Document, processes: frozenset[str] | None, limit: int
@@ -582,11 +599,12 @@ class MongoStore:
         operation: Callable[[_Pending[_Write], int], InsertOne[Document] | UpdateOne],
         passes: Callable[[_Write, Mapping[str, Any] | None], bool],
         read: Callable[[Mapping[str, Any]], _Kept],
+        mark: int,
     ) -> list[Applied | Refused[_Kept]]:
-        """The answers to all writes, in their order."""
+        """The answers to all writes, in their order; what names each key first has this mark."""
         answers: list[Any] = [_APPLIED] * len(pending)
-        for turn in _turns(pending):
-            mark = new_mark()
+        for number, turn in enumerate(_turns(pending)):
+            mark = new_mark() if number else mark
             while turn:
                 if self._write(collection, [operation(each, mark) for each in turn]) == len(turn):
                     break
@@ -608,7 +626,7 @@ class MongoStore:
     def _write(
         self,
         collection: Collection[Document],
-        operations: list[InsertOne[Document] | UpdateOne],
+        operations: Sequence[InsertOne[Document] | UpdateOne | UpdateMany],
     ) -> int:
         """Do them all, each by itself; how many were done as far as the last answer tells."""
 
@@ -697,6 +715,40 @@ def _wishes(
     quick = claim.quick if claim.processes is None else claim.quick & claim.processes
     if claim.ahead > 0 and quick:
         yield UnitInput.CLAIM, {**ready, "attempt": 1}, quick, claim.ahead
+
+
+def _start_of_offered(taking: Taking) -> tuple[Document, Document] | None:
+    """Which document is changed, and how, to start the one unit that was offered as it was
+    offered; None where it is not one."""
+    claim = taking.claim
+    wish = next(_wishes(claim), None)
+    if claim.limit <= 0 or len(claim.offered) != 1 or wish is None:
+        return None
+    (offered,) = claim.offered
+    applied, ready, processes, _ = wish
+    found = {
+        **ready,
+        "_id": offered.key,
+        "version": offered.version,
+        "generation": offered.generation,
+        "attempt": offered.attempt,
+    }
+    if processes is not None:
+        found["process"] = {"$in": sorted(processes)}
+    return found, taking.change_of(offered, applied)
+
+
+def _unit_writes(writes: Sequence[UnitWrite]) -> list[_Pending[UnitWrite]]:
+    return [
+        _Pending(place, write, write.unit.key, write.unit.version, version_before(write))
+        for place, write in enumerate(writes)
+    ]
+
+
+def _unit_operation(each: _Pending[UnitWrite], mark: int) -> InsertOne[Document] | UpdateOne:
+    if each.write.expected is None:
+        return InsertOne(unit_to_insert(each.write.unit, each.key, mark))
+    return UpdateOne(*unit_to_change(each.write, each.key, mark, each.before))
 
 
 def _renewal(renewal: Renewal) -> tuple[Document, Document]:

@@ -170,7 +170,7 @@ class Taking:
     """Units that one claim takes: what it makes of them, and the updates that do it."""
 
     def __init__(self, claim: Claim, mark: int) -> None:
-        self._claim = claim
+        self.claim = claim
         self.mark = mark
         #: By key, in the order of `take`.
         self.taken: dict[str, Unit] = {}
@@ -180,7 +180,7 @@ class Taking:
         """Start the unit or claim it ahead of its start."""
         row: list[Any] = [*map(document.get, _UNIT), 0]
         kind = (applied, *_ALIKE(row))
-        made = take_row(row, self._claim, applied)
+        made = take_row(row, self.claim, applied)
         key: str = row[0]
         history = (*_history(document), made)[-TRANSITIONS_KEPT:]
         self.taken[key] = unit_from_row(row, history)
@@ -194,7 +194,7 @@ class Taking:
         """What is changed where a unit stands in the version, generation and attempt of this one:
         the same, whatever else the document holds."""
         row = [*head_of(unit, unit.key), *unit_given(unit), *unit_changes(unit), 0]
-        made = take_row(row, self._claim, applied)
+        made = take_row(row, self.claim, applied)
         return _change(UNIT_TAKEN, _TAKEN_VALUES(row), [made], self.mark)
 
     def updates(self) -> list[tuple[Document, Document]]:

@@ -340,6 +340,13 @@ class SQLiteStore:
         with self._database.reading() as connection:
             return _units_of(connection, held)
 
+    def save_and_claim(
+        self, writes: Sequence[UnitWrite], claim: Claim
+    ) -> tuple[list[Applied | Refused[Unit]], list[Unit]]:
+        """One after the other."""
+        with self.together():
+            return self.save_units(writes), self.claim(claim)
+
     def next_claimable(self) -> datetime | None:
         """The earliest `not_before` among requested units; the epoch for one without."""
         with self._database.reading() as connection:

@@ -1543,6 +1543,44 @@ class StoreContract:
         with store.together():
             assert store.active_jobs() == []
 
+    @pytest.mark.parametrize("brought", [True, False])
+    @pytest.mark.parametrize("limit", [0, 1, 3])
+    def test_a_report_and_a_claim_in_one_are_answered_as_by_themselves(
+        self, store: Store, limit: int, brought: bool
+    ) -> None:
+        units = [put_unit(store, a_unit(number)) for number in range(4)]
+        (begun,) = store.claim(a_claim(keys=(units[0].key,)))
+        done = begun.moved(UnitState.PROCESSED, NOW, finished_at=NOW)
+        wanted = units[1 : limit + 1]
+        offer = {"keys": tuple(unit.key for unit in wanted), "offered": tuple(wanted)}
+        claim = a_claim(limit, owner="worker-2", **(offer if brought else {}))
+        answers, held = store.save_and_claim([UnitWrite(done, begun.fence)], claim)
+        assert answers == [APPLIED]
+        assert [unit.key for unit in held] == [unit.key for unit in wanted]
+        assert {unit.owner for unit in held} <= {"worker-2"}
+        stands = store.read_units(unit.key for unit in units)
+        assert stands[done.key] == done
+        assert [stands[unit.key] for unit in held] == held
+
+    @pytest.mark.parametrize("brought", [True, False])
+    def test_of_a_report_and_a_claim_each_may_be_in_vain(self, store: Store, brought: bool) -> None:
+        units = [put_unit(store, a_unit(number)) for number in range(3)]
+        begun, other = store.claim(a_claim(2))
+        gone = put_unit(store, canceled(begun, NOW, "skipped"), begun.fence)
+        done = [unit.moved(UnitState.PROCESSED, NOW) for unit in (begun, other)]
+        offer = {"keys": (units[2].key,), "offered": (units[2],)} if brought else {}
+        answers, held = store.save_and_claim(
+            [UnitWrite(done[0], begun.fence), UnitWrite(done[1], other.fence)],
+            a_claim(1, owner="worker-2", **offer),
+        )
+        assert answers == [Refused(gone), APPLIED]
+        assert labels(held) == [an_hour(2).label]
+        end = held[0].moved(UnitState.PROCESSED, NOW)
+        again = store.save_and_claim(
+            [UnitWrite(end, held[0].fence)], a_claim(1, owner="worker-3", **offer)
+        )
+        assert again == ([APPLIED], [])
+
     def test_threads_do_not_share_a_block(self, store: Store) -> None:
         with ThreadPoolExecutor(1) as aside, store.together():
             assert aside.submit(put_unit, store, a_unit()).result() == a_unit()

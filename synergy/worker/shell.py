@@ -307,7 +307,13 @@ class Shell:
         """Have the store do it all together; what it answers."""
         try:
             with self._store.together():
-                return [self._answer_to(question) for question in questions]
+                match questions:
+                    case [at.Report(writes), *others, at.ClaimUnits(claim)]:
+                        saved, units = self._store.save_and_claim(writes, claim)
+                        between = [self._answer_to(question) for question in others]
+                        return [at.Reported(saved), *between, at.Claimed(units)]
+                    case _:
+                        return [self._answer_to(question) for question in questions]
         except Unreachable as error:
             return [at.Unanswered(question, str(error)) for question in questions]
 

@@ -451,6 +451,26 @@ def test_a_claim_whose_answer_was_lost_tells_what_it_took(
     assert len(cut_off.claim(a_claim(9))) == 2
 
 
+@pytest.mark.parametrize("brought", [True, False])
+def test_a_report_and_a_claim_whose_answer_was_lost_are_both_told(
+    cut_off: MongoStore, proxy: CuttingProxy, store: MongoStore, brought: bool
+) -> None:
+    units = [put_unit(store, a_unit(number)) for number in range(3)]
+    (begun,) = store.claim(a_claim())
+    done = begun.moved(UnitState.PROCESSED, NOW)
+    proxy.losing.append((b"update", b"units"))
+    offer = {"keys": (units[1].key,), "offered": (units[1],)} if brought else {}
+    answers, held = cut_off.save_and_claim(
+        [UnitWrite(done, begun.fence)], a_claim(1, owner="worker-2", **offer)
+    )
+    assert proxy.lost == 1
+    assert answers == [APPLIED]
+    assert store.held_units() == held
+    assert [unit.interval for unit in held] == [an_hour(1)]
+    told = Counter((entry.key, entry.transition.version) for entry in fold_all(store))
+    assert set(told.values()) == {1}
+
+
 def test_a_fold_whose_answer_was_lost_gives_each_transition_one_number(
     cut_off: MongoStore, proxy: CuttingProxy, store: MongoStore
 ) -> None:

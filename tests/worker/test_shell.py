@@ -57,6 +57,11 @@ class Failing:
     def save_units(self, writes: Sequence[UnitWrite]) -> list[Applied | Refused[Unit]]:
         return self._call("save_units", writes)
 
+    def save_and_claim(
+        self, writes: Sequence[UnitWrite], claim: Claim
+    ) -> tuple[list[Applied | Refused[Unit]], list[Unit]]:
+        return self.save_units(writes), self.claim(claim)
+
     def _call(self, name: str, argument: Any) -> Any:
         fails = self.failures.get(name, 0) > 0
         if fails:
