@@ -64,6 +64,11 @@ WITH_POOLS: Final = 1_000_000
 #: In the seeds from here on, a million of them, sources grow after their intervals have closed, and
 #: operators mark results.
 WITH_LATE: Final = 2_000_000
+#: From this one on there are operators who plan, apply, withdraw and unskip, in the cases of the
+#: seeds from 0 on.
+WITH_PLANS: Final = 3_000_000
+#: The first seed of each kind that is not the plain one.
+KINDS_OF_SEEDS: Final = (WITH_POOLS, WITH_LATE, WITH_PLANS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +146,8 @@ def _watched(level: ProcessDeclaration, lately: Random) -> ProcessDeclaration:
 
 def case_of(seed: int) -> Case:
     """The case of a seed: the same in every process and on every machine."""
+    if seed >= WITH_PLANS:
+        return _with_plans(case_of(seed - WITH_PLANS))
     most = LARGE if seed % 5 == 4 else SMALL
     for attempt in range(100):
         with suppress(CatalogError):  # contradicts itself: a cycle, a grouping that does not nest
@@ -150,7 +157,7 @@ def case_of(seed: int) -> Case:
     raise AssertionError(f"no case for seed {seed}")
 
 
-def with_plans(case: Case) -> Case:
+def _with_plans(case: Case) -> Case:
     """The same case, and operators who also plan, apply, withdraw and unskip.
 
     They are drawn apart, so that without them every seed keeps its history.

@@ -10,15 +10,21 @@ Exit code 0: no violation; 1: there was one, and the command that replays it was
 
 import argparse
 import json
+import multiprocessing
+import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from synergy.testing.cases import Case, case_of, with_plans
+from synergy.garbage import seldom_collected
+from synergy.testing.cases import Case, case_of
 from synergy.testing.invariants import Violation
 from synergy.testing.world import World
+
+#: Seeds that a process lives through before it takes others.
+_AT_ONCE = 25
 
 Item = TypeVar("Item")
 
@@ -39,18 +45,30 @@ class Failure:
         return [*_surroundings(self.case), *world.story, f"{found}"]
 
 
-def trial(seed: int, *, plans: bool = False) -> tuple[World, Violation | None]:
-    """Live through one seed; with `plans`, among operators who plan, apply and withdraw, too."""
-    world = World(with_plans(case_of(seed)) if plans else case_of(seed))
+class Trial(NamedTuple):
+    """What is counted of one seed."""
+
+    seed: int
+    faults: int
+    transitions: int
+    #: Seconds that it lived through.
+    virtual: float
+    #: What was broken, in words; empty where nothing was.
+    violation: str
+
+
+def trial(seed: int) -> tuple[World, Violation | None]:
+    """Live through one seed."""
+    world = World(case_of(seed))
     return world, world.run()
 
 
-def failure_of(seed: int, *, plans: bool = False) -> Failure | None:
+def failure_of(seed: int) -> Failure | None:
     """Live through one seed; where it fails, find out what of it is needed for that.
 
     The same invariant must break, not the same write: what remains is often another, simpler way.
     """
-    world, violation = trial(seed, plans=plans)
+    world, violation = trial(seed)
     if violation is None:
         return None
     case = world.case
@@ -125,21 +143,22 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--first", type=int, default=0, help="the first of them (default 0)")
     parser.add_argument("--seed", type=int, help="this one only, with its story")
     parser.add_argument(
-        "--plans", action="store_true", help="with operators who plan, apply and withdraw, too"
+        "--processes",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="how many seeds at once (default: one for each processor)",
     )
     parser.add_argument("--json", action="store_true", help="the summary as one JSON object")
     given = parser.parse_args(arguments)
     if given.seed is not None:
-        return _one(given.seed, given.plans)
-    seeds = range(given.first, given.first + given.seeds)
-    return _many(seeds, given.json, given.plans)
+        return _one(given.seed)
+    return _many(range(given.first, given.first + given.seeds), given.processes, given.json)
 
 
-def _one(seed: int, plans: bool) -> int:
-    failure = failure_of(seed, plans=plans)
+def _one(seed: int) -> int:
+    failure = failure_of(seed)
     if failure is None:
-        case = case_of(seed)
-        world = World(with_plans(case) if plans else case, recording=True)
+        world = World(case_of(seed), recording=True)
         world.run()
         print("\n".join([*_surroundings(world.case), *world.story]))
         print(f"seed {seed}: kept, through {len(world.faults)} faults")
@@ -148,21 +167,36 @@ def _one(seed: int, plans: bool) -> int:
     return 1
 
 
-def _many(seeds: range, as_json: bool, plans: bool) -> int:
+def _counted(seed: int) -> Trial:
+    world, violation = trial(seed)
+    virtual = (world.now - world.case.begin).total_seconds()
+    told = "" if violation is None else str(violation)
+    return Trial(seed, len(world.faults), world.transitions, virtual, told)
+
+
+def _trials(seeds: range, processes: int) -> Iterator[Trial]:
+    """Live through all of them, several at once; in their order."""
+    with seldom_collected():
+        if processes <= 1 or len(seeds) <= _AT_ONCE:
+            yield from map(_counted, seeds)
+            return
+        with multiprocessing.get_context("fork").Pool(processes) as pool:
+            yield from pool.imap(_counted, seeds, _AT_ONCE)
+
+
+def _many(seeds: range, processes: int, as_json: bool) -> int:
     begun = time.perf_counter()
     faults = transitions = 0
     virtual = 0.0
     broken: list[int] = []
-    for seed in seeds:
-        world, violation = trial(seed, plans=plans)
-        faults += len(world.faults)
-        transitions += world.transitions
-        virtual += (world.now - world.case.begin).total_seconds()
-        if violation is not None:
-            broken.append(seed)
-            print(f"seed {seed}: {violation}", file=sys.stderr)
-            replay = f"python -m synergy.testing.trials --seed {seed}"
-            replay += " --plans" if plans else ""
+    for lived in _trials(seeds, processes):
+        faults += lived.faults
+        transitions += lived.transitions
+        virtual += lived.virtual
+        if lived.violation:
+            broken.append(lived.seed)
+            print(f"seed {lived.seed}: {lived.violation}", file=sys.stderr)
+            replay = f"python -m synergy.testing.trials --seed {lived.seed}"
             print(f"  the story: {replay}", file=sys.stderr)
     took = time.perf_counter() - begun
     summary = {

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from synergy.testing.cases import WITH_POOLS
+from synergy.testing.cases import WITH_PLANS, WITH_POOLS
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,11 @@ class Edit:
 class Mutant:
     """One omission of the protocol."""
 
-    def __init__(self, name: str, *edits: Edit, seeds: range, plans: bool = False) -> None:
+    def __init__(self, name: str, *edits: Edit, seeds: range) -> None:
         self.name = name
         self.edits = edits
         #: Among these it is noticed.
         self.seeds = seeds
-        #: Whether these are lived through with operators who plan, apply and withdraw, too.
-        self.plans = plans
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -307,8 +305,7 @@ MUTANTS = (
             "return marked or machines.noted(job, request.id, now)",
             "return None",
         ),
-        seeds=range(106, 107),
-        plans=True,
+        seeds=range(WITH_PLANS + 106, WITH_PLANS + 107),
     ),
     Mutant(
         "what is taken back may build on what runs again",
@@ -323,7 +320,6 @@ MUTANTS = (
             "if job.state.finished and",
             "return True\n    if job.state.finished and",
         ),
-        seeds=range(191, 192),
-        plans=True,
+        seeds=range(WITH_PLANS + 191, WITH_PLANS + 192),
     ),
 )

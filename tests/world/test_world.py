@@ -1,5 +1,6 @@
 """Random installations under random faults keep the promise; what finds that out works itself."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from synergy.testing.cases import WITH_POOLS, case_of
+from synergy.testing.cases import KINDS_OF_SEEDS, WITH_PLANS, case_of
 from synergy.testing.trials import failure_of, main, trial
 from synergy.testing.world import World
 from tests.world.mutants import MUTANTS
@@ -19,43 +20,25 @@ SEEDS = int(os.environ.get("SYNERGY_SEEDS", "1000"))
 BLOCKS = 20
 
 
-@pytest.mark.parametrize("block", range(BLOCKS))
-def test_the_promise_is_kept(block: int) -> None:
-    seeds = range(block * SEEDS // BLOCKS, (block + 1) * SEEDS // BLOCKS)
-    broken = {}
-    for seed in seeds:
-        _, violation = trial(seed)
-        if violation is not None:
-            broken[seed] = str(violation)
-    assert not broken, f"the story: python -m synergy.testing.trials --seed {next(iter(broken))}"
+#: The seeds in parts of a second or so; a quarter as many with pools, late data, and plans.
+PARTS = [
+    range(first + part * SEEDS // BLOCKS, first + (part + 1) * SEEDS // BLOCKS)
+    for first, parts in ((0, BLOCKS), *((each, BLOCKS // 4) for each in KINDS_OF_SEEDS))
+    for part in range(parts)
+]
 
 
-@pytest.mark.parametrize("block", range(4))
-def test_it_is_kept_with_pools_and_with_processes_that_are_switched_off(block: int) -> None:
-    number = SEEDS // BLOCKS
-    seeds = range(WITH_POOLS + block * number, WITH_POOLS + (block + 1) * number)
+@pytest.mark.parametrize("seeds", PARTS, ids=lambda seeds: f"{seeds.start}-{seeds.stop}")
+def test_the_promise_is_kept(seeds: range) -> None:
     broken = {seed: str(violation) for seed in seeds if (violation := trial(seed)[1]) is not None}
     assert not broken, f"the story: python -m synergy.testing.trials --seed {next(iter(broken))}"
-
-
-@pytest.mark.parametrize("block", range(BLOCKS // 4))
-def test_the_promise_is_kept_among_plans_that_are_applied_and_withdrawn(block: int) -> None:
-    blocks = BLOCKS // 4
-    some = SEEDS // 4
-    broken = {}
-    for seed in range(block * some // blocks, (block + 1) * some // blocks):
-        _, violation = trial(seed, plans=True)
-        if violation is not None:
-            broken[seed] = str(violation)
-    replay = "python -m synergy.testing.trials --plans --seed"
-    assert not broken, f"the story: {replay} {next(iter(broken))}"
 
 
 def test_plans_are_applied_refused_and_taken_back() -> None:
     """Else the blocks above would show little."""
     told: Counter[str] = Counter()
-    for seed in range(150):
-        for request in trial(seed, plans=True)[0].store.last_requests(1000):
+    for seed in range(WITH_PLANS, WITH_PLANS + 150):
+        for request in trial(seed)[0].store.last_requests(1000):
             told[f"{request.action} {request.state}"] += 1
             told[f"{request.action} with effect"] += bool(request.answer.get("touched"))
             told["outdated"] += "outdated" in str(request.answer.get("why", ""))
@@ -148,6 +131,17 @@ def test_a_failing_seed_is_shrunk_and_told(capsys: pytest.CaptureFixture[str]) -
     assert f"{failure.violation}" in lines
     assert sum("✗" in line for line in lines) == len(failure.faults)
     assert f"python -m synergy.testing.trials --seed {seed}" in told.err
+
+
+def test_several_seeds_at_once_show_what_they_show_one_by_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told = []
+    for processes in "12":
+        assert main(["--seeds", "60", "--processes", processes, "--json"]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    for name in ("seeds", "violations", "faults", "transitions"):
+        assert told[0][name] == told[1][name]
 
 
 def test_less_is_left_out_than_would_change_the_rest() -> None:
