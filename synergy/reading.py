@@ -67,6 +67,7 @@ def read_loaded(store: Store, catalog: Catalog, *, only_jobs: bool = False) -> t
         fired=fired,
         # Read last: what an open request has done already is there, and it is not done again.
         switches=store.read_documents("switches"),
+        backfills=store.read_documents("backfills"),
     )
     return loaded, after
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Protocol
 
+from synergy.core.backfills import Backfill
 from synergy.core.catalog import Catalog
 from synergy.core.model import Job
 from synergy.core.switches import Switch
@@ -79,7 +80,25 @@ class PoolFull:
         )
 
 
-Obstacle = ProcessOff | Recorded | LimitReached | PoolFull
+@dataclass(frozen=True, slots=True)
+class LaneFull:
+    """As many units of the backfill that it belongs to are out as may be; 0 may be while that is
+    paused."""
+
+    backfill: str
+    limit: int
+    out: int
+
+    def __str__(self) -> str:
+        if not self.limit:
+            return f"backfill {self.backfill} is paused"
+        return (
+            f"{self.out} {_units(self.out)} of backfill {self.backfill} {_are(self.out)} out, "
+            f"and no more than {self.limit} may be"
+        )
+
+
+Obstacle = ProcessOff | Recorded | LimitReached | PoolFull | LaneFull
 
 
 class View(Protocol):
@@ -112,6 +131,12 @@ def obstacles(view: View, name: str) -> Iterator[Obstacle]:
         members = view.catalog.members[pool]
         counted = tuple((other, out) for other in members if (out := view.out(other)))
         yield PoolFull(pool, view.catalog.pools[pool], counted)
+
+
+def lane_full(backfill: Backfill, slots: int, out: int) -> LaneFull | None:
+    """Why no unit more of a backfill goes out, of which so many are; None where one may."""
+    limit = 0 if backfill.paused else backfill.most_out(slots)
+    return LaneFull(backfill.id, limit, out) if out >= limit else None
 
 
 def closed_by(name: str, switch: Switch | None) -> ProcessOff | Recorded | None:

@@ -1,7 +1,7 @@
 """What the engine asks for.  Commands are intents: each is answered by an event (DESIGN §3.11)."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Final, Literal, get_args
 
 from synergy.core.intervals import Interval
 from synergy.core.model import JobWrite, Json, Request, UnitWrite
@@ -58,7 +58,8 @@ class MeasureSource:
 
 
 #: Kinds of documents that the engine writes.
-DocumentKind = Literal["switches"]
+DocumentKind = Literal["switches", "backfills"]
+DOCUMENT_KINDS: Final[tuple[DocumentKind, ...]] = get_args(DocumentKind)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,18 @@ costs little and one that is repeated changes nothing.
 """
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count, islice
 from typing import assert_never
 
 from synergy.core import admission, catch_up, freeruns, machines, plans, recovery
+from synergy.core.backfills import LOWERED
 from synergy.core.catalog import Catalog, Process
 from synergy.core.commands import (
     Command,
+    DocumentKind,
     MeasureSource,
     SaveJob,
     SaveUnit,
@@ -37,6 +39,7 @@ from synergy.core.events import (
     Loaded,
     PlanMoved,
     RequestFiled,
+    SlotsSeen,
     SourceMeasured,
     TimePassed,
     UnitChanged,
@@ -45,13 +48,14 @@ from synergy.core.events import (
     UnitsRead,
 )
 from synergy.core.intervals import Interval
+from synergy.core.lanes import Lane, Lanes
 from synergy.core.late import Looks
 from synergy.core.model import Job, JobWrite, Json, Request, Unit, UnitWrite, embryo
 from synergy.core.operations import Operations, answered, in_words
 from synergy.core.plans import Key
 from synergy.core.readiness import Hopeless, NotBegun, Pausing, Ready, Waiting, judge
 from synergy.core.states import AT_WORK, TERMINAL, UNIT_TERMINAL, JobState, UnitState
-from synergy.core.switchboard import Switchboard
+from synergy.core.switchboard import Documents, Switchboard
 from synergy.core.switches import NOT_CAUGHT_UP, Switch
 from synergy.core.timetable import Timetable
 
@@ -68,6 +72,12 @@ RECORDED_AT_ONCE = 500
 SET_BACK = timedelta(seconds=60)
 
 
+#: When something has its turn among others, the lowest first: priority, and age.
+_Turn = tuple[int, datetime]
+#: Before any interval.
+_FIRST = datetime.min.replace(tzinfo=UTC)
+
+
 @dataclass(slots=True)
 class _Line:
     """How far one process is, and which of its intervals are on their way."""
@@ -82,6 +92,8 @@ class _Line:
     #: Intervals that were woken and may run, a heap by their start, and their starts.
     ready: list[tuple[datetime, Interval]] = field(default_factory=list)
     queued: set[datetime] = field(default_factory=set)
+    #: The same of each backfill: they go out beside the others.  The next one first.
+    aside: dict[str, list[tuple[float, Interval]]] = field(default_factory=dict)
     #: Starts of those whose unit is out.
     out: set[datetime] = field(default_factory=set)
     #: Starts of those whose source is being measured, and whether they had closed by then.
@@ -124,6 +136,7 @@ class Engine:
         self._firing: dict[str, datetime] = {}
         self.operations = Operations(self)
         self.switchboard = Switchboard(self)
+        self.lanes = Lanes(self)
         #: Before where all is recorded, of processes whose missed intervals are.
         self._recorded: dict[str, datetime] = {}
         self._looks = Looks(self)
@@ -150,6 +163,8 @@ class Engine:
             self._take(event, now)
         if self._ended:
             self._wake_consumers(now)
+        if self.lanes.lanes:
+            self.lanes.go_on(now)
         if self._timers and self._timers[0][0] <= now:
             self._fire_timers(now)
         if self._stirred or self._stirred_pools:
@@ -158,7 +173,7 @@ class Engine:
 
     def wake_at(self) -> datetime | None:
         """When the engine wants to be told `TimePassed`, whatever happens before."""
-        if self.switchboard.recordings:
+        if self.switchboard.recordings or self.lanes.hurrying:
             return self._now
         return self._timers[0][0] if self._timers else None
 
@@ -169,7 +184,10 @@ class Engine:
             self._units
             or self._writing
             or self.operations.busy
-            or any(line.ready or line.behind for line in self._lines.values())
+            or any(
+                line.ready or line.behind or any(line.aside.values())
+                for line in self._lines.values()
+            )
         )
 
     # what happened
@@ -186,6 +204,7 @@ class Engine:
                 self._load(event, now)
             case TimePassed():
                 self._record(now)
+                self.lanes.hold_on(now)
             case JobsChanged(jobs):
                 self._jobs_changed(jobs, now)
             case RequestFiled(request, plan):
@@ -205,19 +224,30 @@ class Engine:
                 if not self._looks.measured(event, now):
                     self._source_measured(event, now)
             case DocumentSaved():
-                self.switchboard.saved(event, now)
+                self._keeper(event.kind).saved(event, now)
             case DocumentRefused():
-                self.switchboard.refused(event, now)
+                self._keeper(event.kind).refused(event, now)
             case DocumentsRead():
-                self.switchboard.read(event.documents, now)
+                self._keeper(event.kind).read(event.documents, now)
+            case SlotsSeen(slots):
+                self.lanes.slots_seen(slots)
             case UnitsRead():
                 self._looks.read(event, now)
             case _:
                 assert_never(event)
 
+    def _keeper(self, kind: DocumentKind) -> Switchboard | Lanes:
+        """Who knows the documents of a kind."""
+        return self.switchboard if kind == "switches" else self.lanes
+
+    def knows(self, kind: DocumentKind, documents: Documents) -> bool:
+        """Whether none of these documents is newer than what is known."""
+        return self._keeper(kind).knows(documents)
+
     def _load(self, loaded: Loaded, now: datetime) -> None:
         self.timetable.load(loaded.ledgers, loaded.entries, loaded.jobs)
         self.switchboard.load(loaded.switches)
+        self.lanes.load(loaded.backfills)
         for unit in loaded.units:
             if not unit.state.terminal and self._known(unit.process):
                 self._put_unit((unit.process, unit.interval.start), unit)
@@ -246,6 +276,7 @@ class Engine:
                 self._firing[job.process] = job.interval.start
         # Jobs know a plan by its own id, whoever applies it.
         open_requests = {name for each in loaded.requests for name in (each.id, each.of)}
+        open_requests |= self.lanes.lanes.keys()
         for job in list(self.timetable.active.values()):
             self._resume(job, units, now)
             for hold in job.holds:
@@ -253,6 +284,8 @@ class Engine:
                     self.operations.release(job, hold, now)
         for unit in loaded.units:
             if self._known(unit.process):
+                if unit.process in self.catalog.processes:
+                    self.lanes.found(unit)
                 self._unit_changed(unit, UnitChanged(unit), now)
                 if unit.lease_until is not None and unit.lease_until <= now:
                     key = (unit.process, unit.interval.start)
@@ -325,6 +358,8 @@ class Engine:
         units = self._units.get(key)
         at_work = _has_unit(job)
         self._out(job, at_work)
+        if self.lanes.lanes:
+            self.lanes.settled(job, now)
         if at_work:
             # Also where another scheduler dispatched it: it may have died before its insert, and
             # where it did not, the refusal tells how the unit stands.
@@ -355,6 +390,8 @@ class Engine:
         else:
             line.out.discard(job.interval.start)
             self._stirred.add(job.process)
+        if self.lanes.lanes:
+            self.lanes.went_out(job, out or job.interval.start in line.measuring)
 
     def _answered(self, key: Key, version: int, now: datetime) -> None:
         """A job is no longer being written: do what waited for that."""
@@ -422,7 +459,13 @@ class Engine:
         interval = job.interval
         if interval.start not in line.queued and interval.start not in line.measuring:
             line.queued.add(interval.start)
-            heapq.heappush(line.ready, (interval.start, interval))
+            lane = self.lanes.of(job)
+            if lane is None:
+                heapq.heappush(line.ready, (interval.start, interval))
+            else:
+                second = interval.start.timestamp()
+                rank = -second if lane.backfill.order == "newest" else second
+                heapq.heappush(line.aside.setdefault(lane.backfill.id, []), (rank, interval))
             self._stirred.add(job.process)
 
     def _judged(self, line: _Line, job: Job, now: datetime) -> Ready | Hopeless | None:
@@ -454,6 +497,9 @@ class Engine:
         lines = [self._lines[name] for name in self._stirred]
         if len(lines) > 1:  # in the order of the catalog, whatever stirred them
             lines = [line for name, line in self._lines.items() if name in self._stirred]
+            if self.lanes.lanes:  # what is built on targets goes before more of these
+                processes = {lane.backfill.process for lane in self.lanes.lanes.values()}
+                lines.sort(key=lambda line: line.process.name in processes)
         for line in lines:
             if line.process.open_ended:
                 self._close(line, now)
@@ -485,14 +531,41 @@ class Engine:
         return next(admission.obstacles(self, name), None) is None
 
     def _request_oldest(self, line: _Line, now: datetime) -> bool:
-        """Request a unit for the oldest interval; False where there is none."""
-        interval = self._oldest(line, now)
+        """Request a unit for the oldest interval, or for that of a backfill whose turn it is; False
+        where there is none."""
+        lane = self._lane_turn(line, now)[1] if line.aside else None
+        if lane is None:
+            interval = self._oldest(line, now)
+        else:
+            _, interval = heapq.heappop(line.aside[lane.backfill.id])
+            line.queued.discard(interval.start)
         if interval is None:
             return False
         key = (line.process.name, interval.start)
         if key not in self.operations.frozen and key not in self._writing:
             self._begin(line, interval, now)
         return True
+
+    def _lane_turn(self, line: _Line, now: datetime) -> tuple[_Turn | None, Lane | None]:
+        """When a line has its turn, and the lane that has it; None: those beside all lanes."""
+        priority = line.process.task.priority
+        oldest = self._first(line, now)
+        best: _Turn | None = None if oldest is None else (-priority, oldest)
+        of: Lane | None = None
+        for key in list(line.aside):
+            waiting = line.aside[key]
+            lane = self.lanes.lanes.get(key)
+            if lane is None or lane.backfill.over or not waiting:
+                del line.aside[key]  # it is over: what is left of it goes with the others
+                for _, interval in waiting:
+                    line.queued.discard(interval.start)
+                    self.consider(line.process.name, interval, now)
+            elif self.lanes.full(lane) is None:
+                eager = self.lanes.is_eager(lane)
+                turn = (-priority, _FIRST) if eager else (LOWERED - priority, waiting[0][1].start)
+                if best is None or turn < best:
+                    best, of = turn, lane
+        return best, of
 
     def _share_out(self, pool: str, now: datetime) -> None:
         """Give the free places of a pool to what is ready of its members: to the highest priority
@@ -521,15 +594,14 @@ class Engine:
             else:
                 heapq.heapreplace(turns, (*following, turns[0][2]))
 
-    def _turn(self, name: str, now: datetime) -> tuple[int, datetime] | None:
+    def _turn(self, name: str, now: datetime) -> _Turn | None:
         """When the oldest that is ready of a pool's member has its turn among the others', the
         lowest first; None where nothing is ready or may go out."""
         if not self._admitted(name):
             return None
         line = self._lines.get(name)
         if line is not None:
-            oldest = self._first(line, now)
-            return None if oldest is None else (-line.process.task.priority, oldest)
+            return self._lane_turn(line, now)[0]
         if name in self._firing:
             return None
         firing = self._due_firing(name, now)
@@ -561,9 +633,12 @@ class Engine:
         process, interval = line.process, line.due
         while interval is not None and process.due(interval) <= now:
             gap = self.timetable.ledgers[process.name].gap_from(interval.start)
-            if gap == interval.start:
+            if gap != interval.start:
+                line.due = interval = line.within(process.calendar.starting_at(gap))
+            elif self._is_beside(process.name, interval):
+                line.due = interval = line.within(process.calendar.next(interval))
+            else:
                 return interval
-            line.due = interval = line.within(process.calendar.starting_at(gap))
         line.behind = False
         if interval is not None:
             self._timer(process.due(interval), "due", process.name)
@@ -579,6 +654,8 @@ class Engine:
             self.save(machines.skipped(process.machine, job, now, str(verdict)), job)
         elif verdict is not None:
             self._request(line, job, process.due(interval) <= now, now)
+            if interval.start in line.out or interval.start in line.measuring:
+                self.lanes.began(job)
 
     def _request(self, line: _Line, job: Job, final: bool, now: datetime) -> None:
         process = line.process
@@ -729,11 +806,45 @@ class Engine:
     def _known(self, name: str) -> bool:
         return name in self.catalog.processes or name in self.catalog.freeruns
 
+    # backfills
+
+    def _is_beside(self, name: str, interval: Interval) -> bool:
+        """Whether an interval of the calendar belongs to a backfill, and so has been woken."""
+        if not self.lanes.lanes:
+            return False
+        job = self.timetable.active.get((name, interval.start))
+        return job is not None and self.lanes.of(job) is not None
+
+    def backfill(self, request: Request, now: datetime) -> str:
+        """See `operations.Desk`."""
+        return self.lanes.file(request, now)
+
+    def carry(
+        self,
+        request: Request,
+        places: list[plans.Place],
+        targets: Iterable[Key],
+        then: Callable[[datetime], None],
+        now: datetime,
+    ) -> None:
+        """See `lanes.Desk`."""
+        self.operations.carry(request, places, targets, then, now)
+
+    def release(self, job: Job, request: str, now: datetime) -> None:
+        """See `lanes.Desk`."""
+        self.operations.release(job, request, now)
+
+    def stir_lanes(self) -> None:
+        """See `lanes.Desk`."""
+        self._stirred.update(name for name, line in self._lines.items() if line.aside)
+
     def _wake_consumers(self, now: datetime) -> None:
         """Consider those that the ended were in the way of: a parent only when its last child has
         ended."""
         parents: dict[Key, tuple[str, Interval]] = {}
         for name, interval in self._ended:
+            if self.lanes.lanes:
+                self.lanes.ended((name, interval), now)
             parent = self.catalog.parent(name, interval)
             if parent is not None:
                 parents[parent[0], parent[1].start] = name, parent[1]
@@ -776,6 +887,8 @@ class Engine:
             self._measure(self._lines[process.name], job.interval, now)
             return
         task = (process or self.catalog.freeruns[job.process]).task
+        if self.lanes.lowers(job):
+            task = replace(task, priority=task.priority - LOWERED)
         unit = machines.unit_of(job, task, now, *(bounds or (None, None)))
         self._put_unit(key, unit)
         self._commands.append(SaveUnit(UnitWrite(unit, None)))
@@ -858,6 +971,8 @@ class Engine:
         self._stirred.add(name)
         closed = line.measuring.pop(interval.start, None)
         job = self.timetable.job(name, interval)
+        if job is not None:
+            self.lanes.went_out(job, _has_unit(job))
         if job is None or closed is None:
             return
         if measured.error is not None:

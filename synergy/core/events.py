@@ -36,6 +36,8 @@ class Loaded:
     fired: Mapping[str, tuple[datetime, ...]]
     #: Documents of the kind "switches": version and content by key.
     switches: Mapping[str, tuple[int, Mapping[str, Json]]] = field(default_factory=dict)
+    #: The same of the kind "backfills".
+    backfills: Mapping[str, tuple[int, Mapping[str, Json]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,13 @@ class UnitsRead:
     units: Mapping[str, Unit]
 
 
+@dataclass(frozen=True, slots=True)
+class SlotsSeen:
+    """How many slots of the workers that are heard of take each process."""
+
+    slots: Mapping[str, int]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceMeasured:
     """The answer to `MeasureSource`: first and last key, or why it could not be measured."""
@@ -172,5 +181,6 @@ Event = (
     | DocumentSaved
     | DocumentRefused
     | DocumentsRead
+    | SlotsSeen
     | UnitsRead
 )

@@ -10,7 +10,7 @@ it by its own id, by which it may be withdrawn later.
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
@@ -50,6 +50,9 @@ class Desk(Protocol):
     def switch_over(self, request: Request, now: datetime) -> str:
         """Switch off or on, and answer; the reason where that cannot be."""
 
+    def backfill(self, request: Request, now: datetime) -> str:
+        """Begin or change a backfill, and answer; the reason where that cannot be."""
+
 
 @dataclass(slots=True)
 class _Phase:
@@ -87,6 +90,8 @@ class _Operation:
     touched: dict[Key, Json] = field(default_factory=dict)
     #: What it leaves as it is, and why.
     left: dict[Key, str] = field(default_factory=dict)
+    #: Of a part of something larger: what to do at its end; nobody waits for an answer.
+    then: Callable[[datetime], None] | None = None
 
 
 class _Refusal(Exception):
@@ -103,6 +108,8 @@ class Operations:
         #: Each with the plan that it applies or withdraws, as far as is known.
         self._filed: deque[tuple[Request, Request | None]] = deque()
         self._known: set[str] = set()
+        #: Parts of backfills, which come after what was filed.
+        self._parts: deque[_Operation] = deque()
         self._present: _Operation | None = None
 
     @property
@@ -115,6 +122,20 @@ class Operations:
         if request.id not in self._known:
             self._known.add(request.id)
             self._filed.append((request, plan))
+        self._next_operation(now)
+
+    def carry(
+        self,
+        request: Request,
+        places: list[Place],
+        targets: Iterable[Key],
+        then: Callable[[datetime], None],
+        now: datetime,
+    ) -> None:
+        """Carry out a part of something larger: hold all but the targets, and reopen these."""
+        phases = deque(_Phase(name, places) for name in ("hold", "reopen"))
+        part = _Operation(request, request, places, frozenset(targets), phases, then=then)
+        self._parts.append(part)
         self._next_operation(now)
 
     def taken(self, event: PlanMoved, now: datetime) -> None:
@@ -171,6 +192,10 @@ class Operations:
                 for job in list(self._desk.timetable.active.values()):
                     self.release(job, request.of or request.id, now)
                 self._answer(request, "refused", {"why": str(refusal)}, now)
+        if self._present is None and self._parts:
+            self._present = self._parts.popleft()
+            self.frozen = {(name, interval.start) for name, interval in self._present.order}
+            self._read(self._present)
 
     def _begin_operation(self, request: Request, plan: Request | None, now: datetime) -> None:
         """Start executing a request."""
@@ -184,6 +209,11 @@ class Operations:
                 if refusal:
                     raise _Refusal(refusal)
                 return
+            case "backfill":
+                refusal = self._desk.backfill(request, now)
+                if refusal:
+                    raise _Refusal(refusal)
+                return
             case "switch":
                 refusal = self._desk.switch_over(request, now)
                 if refusal:
@@ -193,9 +223,8 @@ class Operations:
                 operation = self._carrying_out(request, request, now)
             case action:
                 known = ", ".join(plans.ACTIONS)
-                raise _Refusal(
-                    f"action {action!r} is none of {known}, mark, switch, trigger, apply, withdraw"
-                )
+                also = "mark, switch, backfill, trigger, apply, withdraw"
+                raise _Refusal(f"action {action!r} is none of {known}, {also}")
         if operation is None:
             return
         self._present = operation
@@ -343,7 +372,10 @@ class Operations:
 
     def _end_operation(self, operation: _Operation, now: datetime) -> None:
         self._present, self.frozen = None, set()
-        self._answer(operation.asking, "done", _told(operation), now)
+        if operation.then is None:
+            self._answer(operation.asking, "done", _told(operation), now)
+        else:
+            operation.then(now)
         for name, interval in operation.order:
             self._desk.consider(name, interval, now)
         self._next_operation(now)

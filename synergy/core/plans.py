@@ -369,7 +369,7 @@ def _skipped_below(view: View, named: Iterable[Place], request: str) -> list[Pla
     def below(place: Place) -> Iterator[Place]:
         return (one for one, _ in _below(view.catalog, *place) if is_meant(one))
 
-    return _followers_first(filter(is_meant, named), below)
+    return list(followers_first(filter(is_meant, named), below))
 
 
 def to_reopen(
@@ -385,7 +385,7 @@ def to_reopen(
     def consumers(place: Place) -> Iterator[Place]:
         return catalog.consumers(*place) if begun(place) else iter(())
 
-    return _followers_first(targets, consumers)
+    return list(followers_first(targets, consumers))
 
 
 def to_skip(catalog: Catalog, targets: Iterable[Place]) -> list[Place]:
@@ -398,7 +398,7 @@ def to_skip(catalog: Catalog, targets: Iterable[Place]) -> list[Place]:
     def below(place: Place) -> Iterator[Place]:
         return (one for one, _ in _below(catalog, *place))
 
-    return _followers_first(targets, below)
+    return list(followers_first(targets, below))
 
 
 def _below(catalog: Catalog, process: str, interval: Interval) -> Iterator[tuple[Place, str]]:
@@ -438,11 +438,10 @@ def outdated(plan: str, joined: Sequence[Step]) -> str:
     return f"plan {plan} is outdated: {told}{more} would change too by now; plan again"
 
 
-def _followers_first(
+def followers_first(
     targets: Iterable[Place], followers: Callable[[Place], Iterator[Place]]
-) -> list[Place]:
+) -> Iterator[Place]:
     """Depth-first, each place after all that follow from it, each once."""
-    order: list[Place] = []
     seen: set[Key] = set()
     for target in targets:
         stack: list[tuple[Place, Iterator[Place]]] = []
@@ -451,11 +450,10 @@ def _followers_first(
             place, rest = stack[-1]
             following = next(rest, None)
             if following is None:
-                order.append(place)
+                yield place
                 stack.pop()
             else:
                 _enter(following, stack, seen, followers)
-    return order
 
 
 def _enter(

@@ -24,6 +24,7 @@ from datetime import datetime, timedelta
 
 from synergy.core.catalog import Catalog
 from synergy.core.commands import (
+    DOCUMENT_KINDS,
     AnswerRequest,
     Command,
     FileRequest,
@@ -48,6 +49,7 @@ from synergy.core.events import (
     JobsRead,
     PlanMoved,
     RequestFiled,
+    SlotsSeen,
     TimePassed,
     UnitChanged,
     UnitRefused,
@@ -71,7 +73,7 @@ from synergy.errors import Unreachable
 from synergy.leases import LEADER, LeaseWatch
 from synergy.logs import logger
 from synergy.ports import STANDBY, Bell, Clock, Listener, Publisher, Store
-from synergy.presence import Forgetting
+from synergy.presence import Forgetting, read_workers
 from synergy.reading import read_loaded
 from synergy.scheduler.sources import Sources
 
@@ -204,7 +206,7 @@ class Scheduler:
         self._obeyed.clear()
         self._to_ring.clear()
         self.engine = Engine(setting.catalog)
-        self._follow_up([loaded])
+        self._follow_up([*self._slots(), loaded] if loaded.backfills else [loaded])
 
     def close(self) -> None:
         """Store the ledgers and hand over the lease; what cannot be stored is not needed."""
@@ -477,9 +479,13 @@ class Scheduler:
             return
         self._tidy_at = now + HOUSEKEEPING
         # The feed does not tell of documents that another scheduler has written.
-        documents = self.setting.store.read_documents("switches")
-        if not self.engine.switchboard.knows(documents):
-            self._follow_up([DocumentsRead("switches", documents)])
+        news: list[Event] = [
+            DocumentsRead(kind, documents)
+            for kind in DOCUMENT_KINDS
+            if not self.engine.knows(kind, documents := self.setting.store.read_documents(kind))
+        ]
+        if news or self.engine.lanes.lanes:
+            self._follow_up([*news, *self._slots()])
         if self._position >= self._stored_position + LEDGERS_AFTER:
             self._save_ledgers()
         store = self.setting.store
@@ -491,6 +497,18 @@ class Scheduler:
             store.prune_feed(self._stored_position - FEED_KEPT)
         self._forgetting.look(store)
         store.checkpoint()
+
+    def _slots(self) -> list[Event]:
+        """How many slots of workers that are heard of take each process."""
+        now = self.setting.clock.now()
+        workers = [
+            worker for worker in read_workers(self.setting.store) if not worker.is_silent(now)
+        ]
+        slots = {
+            name: sum(worker.slots for worker in workers if worker.takes(name))
+            for name in self.setting.catalog.processes
+        }
+        return [SlotsSeen(slots)]
 
     def _save_ledgers(self) -> None:
         if self._position == self._stored_position:

@@ -191,6 +191,28 @@ def unskip(process: str, label: str) -> Step:
     return skip(process, label, "unskip")
 
 
+def backfill(number: str = "b", **options: Any) -> Step:
+    """All hours, or a change of that."""
+
+    def act(stage: Stage) -> None:
+        intervals = [stage.interval("h", label) for label in H]
+        bounds = [int(intervals[0].start.timestamp()), int(intervals[-1].end.timestamp())]
+        given = options or {"targets": bounds, "total": len(H), "force": True}
+        stage.store.file_request(
+            Request(
+                id=number,
+                action="backfill",
+                process="h",
+                starts=(),
+                filed_at=stage.clock.now(),
+                options=given,
+            )
+        )
+        stage.settle()
+
+    return act
+
+
 def claim(**options: Any) -> Step:
     return lambda stage: stage.claim(**options)
 
@@ -317,6 +339,16 @@ SCENARIOS: dict[str, list[Step]] = {
         later(hours=1), switch("f", "1", on=False), to_the_end, later(hours=2),
         switch("f", "2", on=True), to_the_end,
     ],
+    "a backfill": [to_the_end, backfill(), to_the_end],
+    "a backfill of what has failed and was skipped, beside a reprocess": [
+        claim(limit=1), report(fails), skip("h", H[1]), to_the_end, backfill(), claim(limit=1),
+        reprocess(H[3]), report(), to_the_end,
+    ],
+    "a backfill that is paused, goes on, and is given up": [
+        to_the_end, backfill(), backfill("p", change="pause", id="b"), claim(), report(),
+        backfill("q", change="resume", id="b"), claim(limit=1), report(),
+        backfill("s", change="cancel", id="b"), to_the_end,
+    ],
     "a lost worker": [claim(only="h", limit=2), later(seconds=16), to_the_end],
 }  # fmt: skip
 
@@ -365,6 +397,7 @@ def check(stage: Stage) -> None:
     assert stage.store.active_units() == []
     assert stage.store.open_requests() == []
     assert stage.scheduler.engine.switchboard.recordings == []
+    assert not stage.scheduler.engine.lanes.lanes
     assert all(not job.holds for job in stage.store.active_jobs())
     assert [job.key for job in stage.store.active_jobs()] == []
     read = Reading(stage.store, stage.catalog).timetable

@@ -1,0 +1,556 @@
+"""Lanes: each backfill goes its own way, little by little, beside the live work.
+
+First all that is built on its targets is held, a chunk at a time, who consumes before what is
+consumed.  Then targets are opened in batches, each as soon as few of the last one are left; what
+is built on them is held before, where something new has come to be built on them meanwhile.  A
+consumer is released when nothing below it is left: no target to be opened, none that has not
+ended, no other consumer that is held.  So it runs once.
+
+All of it is told by the document of the backfill and by how the jobs stand, so it goes on after a
+crash wherever it was; chunks and batches are carried out like requests, and change nothing the
+second time.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import islice
+from typing import Any, Protocol
+
+from synergy.core import plans
+from synergy.core.admission import LaneFull, lane_full
+from synergy.core.backfills import (
+    CANCELED,
+    DONE,
+    HOLDING,
+    MAX_SHARE,
+    MIN_SHARE,
+    ORDERS,
+    RUNNING,
+    Backfill,
+    backfills_of,
+)
+from synergy.core.catalog import Catalog
+from synergy.core.commands import Command, SaveDocument
+from synergy.core.events import DocumentRefused, DocumentSaved
+from synergy.core.intervals import Interval
+from synergy.core.model import Job, Json, Request, Unit
+from synergy.core.operations import answered
+from synergy.core.plans import Key, Place
+from synergy.core.states import TERMINAL, JobState
+from synergy.core.timetable import Timetable
+
+#: Places that are looked at in one turn of the loop, while what is built on targets is held.
+CHUNK = 500
+#: Targets that are opened at once, at least; the next ones when half of them have ended.
+OPENED = 64
+#: Slots that are counted with where neither workers nor programs tell.
+SLOTS = 2
+#: What may be done to a backfill that is there.
+CHANGES = ("pause", "resume", "cancel")
+
+#: Stored documents of a kind: version and content by key.
+Documents = Mapping[str, tuple[int, Mapping[str, Json]]]
+
+
+class Desk(Protocol):
+    """What lanes need of the engine."""
+
+    catalog: Catalog
+    timetable: Timetable
+
+    def ask(self, command: Command) -> None:
+        """Have the command carried out."""
+
+    def carry(
+        self,
+        request: Request,
+        places: list[Place],
+        targets: Iterable[Key],
+        then: Callable[[datetime], None],
+        now: datetime,
+    ) -> None:
+        """Have these held but for the targets, then the targets reopened, then go on."""
+
+    def release(self, job: Job, request: str, now: datetime) -> None:
+        """Take a hold off, unless the job is just being written."""
+
+    def stir_lanes(self) -> None:
+        """Units of lanes may go out that could not before."""
+
+
+@dataclass(slots=True)
+class Lane:
+    """A backfill that goes on, or whose holds are still to be released."""
+
+    #: As it stands in the store.
+    backfill: Backfill
+    #: What is being written in its place, and the request that wants it so, where one does.
+    writing: Backfill | None = None
+    request: Request | None = None
+    #: Requests that wait for that.
+    filed: list[Request] = field(default_factory=list)
+    #: Whether a chunk or a batch is being carried out.
+    busy: bool = False
+    #: What is still to be held; None before that is begun, or after its end.
+    walk: Iterator[Place] | None = None
+    #: Up to this front all is opened for certain.
+    opened: int | None = None
+    #: Targets that are opened and have not ended, and consumers that it holds.
+    open: set[Key] = field(default_factory=set)
+    held: set[Key] = field(default_factory=set)
+    #: Those whose unit is out, or whose source is being measured; and those among them whose unit
+    #: has the priority of its process.
+    out: set[Key] = field(default_factory=set)
+    eager: set[Key] = field(default_factory=set)
+
+    @property
+    def open_ahead(self) -> int:
+        """How many targets of it are opened at once."""
+        return max(OPENED, 4 * len(self.out))
+
+
+class Lanes:
+    """All backfills that are not over."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.lanes: dict[str, Lane] = {}
+        self._desk = desk
+        #: Slots of the workers that take a process, as far as they have told.
+        self._slots: Mapping[str, int] = {}
+
+    # what is asked of them
+
+    def of(self, job: Job) -> Lane | None:
+        """The lane that a job goes by: it was opened or held for it last."""
+        lane = self.lanes.get(job.requests[-1]) if job.requests else None
+        return None if lane is None or lane.backfill.over else lane
+
+    def full(self, lane: Lane) -> LaneFull | None:
+        """Why no unit more of it goes out; None where one may."""
+        return lane_full(lane.backfill, self._slots_for(lane), len(lane.out))
+
+    def is_eager(self, lane: Lane) -> bool:
+        """Whether the next unit of it has the priority of its process."""
+        return len(lane.eager) < lane.backfill.least_out(self._slots_for(lane))
+
+    def lowers(self, job: Job) -> bool:
+        """Whether the unit of a job goes behind all others."""
+        lane = self.of(job)
+        return lane is not None and (job.process, job.interval.start) not in lane.eager
+
+    def _slots_for(self, lane: Lane) -> int:
+        name = lane.backfill.process
+        told = self._slots.get(name)
+        if told:
+            return told
+        programs = self._desk.catalog.programs.values()
+        return sum(each.slots for each in programs if each.works_on(name)) or SLOTS
+
+    @property
+    def hurrying(self) -> bool:
+        """Whether one wants to go on in the next turn of the loop."""
+        return any(
+            lane.backfill.state == HOLDING
+            and not (lane.busy or lane.writing or lane.backfill.paused)
+            for lane in self.lanes.values()
+        )
+
+    # documents and requests
+
+    def load(self, documents: Documents) -> None:
+        """Take over what is stored, at the beginning; the timetable stands already."""
+        for backfill in backfills_of(documents).values():
+            if not backfill.over and backfill.process in self._desk.catalog.processes:
+                self._begin(backfill)
+
+    def read(self, documents: Documents, now: datetime) -> None:
+        """Take over what another scheduler has written."""
+        for key, backfill in backfills_of(documents).items():
+            lane = self.lanes.get(key)
+            if lane is None and not backfill.over:
+                self._begin(backfill)
+            elif lane is not None and lane.backfill.version < backfill.version:
+                self._take_over(lane, backfill, now)
+
+    def knows(self, documents: Documents) -> bool:
+        """Whether none of these is newer than what is known."""
+        return all(
+            lane.backfill.version >= version
+            if (lane := self.lanes.get(key)) is not None
+            else content["state"] in (DONE, CANCELED)
+            for key, (version, content) in documents.items()
+        )
+
+    def slots_seen(self, slots: Mapping[str, int]) -> None:
+        """How many slots of workers that are heard of take each process."""
+        if slots != self._slots:
+            self._slots = dict(slots)
+            self._desk.stir_lanes()
+
+    def file(self, request: Request, now: datetime) -> str:
+        """Begin or change a backfill; why it cannot be, if so."""
+        change = request.options.get("change")
+        if change is None:
+            return self._file_new(request, now)
+        key = str(request.options.get("id"))
+        lane = self.lanes.get(key)
+        if change not in CHANGES:
+            return f"change {change!r} is none of {', '.join(CHANGES)}"
+        if lane is None or (lane.backfill.over and request.id not in lane.backfill.requests):
+            return f"no backfill {key} goes on"
+        if lane.writing is not None:
+            lane.filed.append(request)
+        else:
+            self._obey(lane, request, now)
+        return ""
+
+    def _file_new(self, request: Request, now: datetime) -> str:
+        if request.id in self.lanes:
+            self._answer(request, now)
+            return ""
+        made = _requested(self._desk.catalog, request)
+        if isinstance(made, str):
+            return made
+        lane = self.lanes[request.id] = Lane(made)
+        self._write(lane, made, request)
+        return ""
+
+    def _obey(self, lane: Lane, request: Request, now: datetime) -> None:
+        backfill = lane.backfill
+        if request.id in backfill.requests:
+            self._answer(request, now)
+            return
+        match request.options["change"]:
+            case "pause":
+                changed = backfill.obeying(request.id, paused=True)
+            case "resume":
+                changed = backfill.obeying(request.id, paused=False)
+            case _:
+                changed = backfill.obeying(request.id, state=CANCELED, ended_at=now)
+        self._write(lane, changed, request)
+
+    def _write(self, lane: Lane, backfill: Backfill, request: Request | None = None) -> None:
+        lane.writing, lane.request = backfill, request
+        content = backfill.content()
+        self._desk.ask(SaveDocument("backfills", backfill.id, content, backfill.version))
+
+    def saved(self, event: DocumentSaved, now: datetime) -> None:
+        """The store took the write."""
+        lane = self.lanes[event.key]
+        written, request = lane.writing, lane.request
+        assert written is not None
+        lane.writing = lane.request = None
+        lane.backfill = replace(written, version=event.version)
+        if request is not None:
+            self._answer(request, now)
+        self._follow(lane, now)
+
+    def refused(self, event: DocumentRefused, now: datetime) -> None:
+        """Another scheduler has written it."""
+        lane = self.lanes[event.key]
+        request, lane.writing, lane.request = lane.request, None, None
+        if event.current is None:
+            del self.lanes[event.key]
+            return
+        self._take_over(lane, Backfill.of_content(event.key, *event.current), now)
+        if request is not None and request.options.get("change") is None:
+            self._answer(request, now)
+        elif request is not None:
+            lane.filed.insert(0, request)
+            self._next(lane, now)
+
+    def _begin(self, backfill: Backfill) -> Lane:
+        lane = self.lanes[backfill.id] = Lane(backfill, opened=backfill.behind)
+        for key, job in self._desk.timetable.active.items():
+            if backfill.id in job.holds:
+                lane.held.add(key)
+            if self._is_open(lane, key):
+                lane.open.add(key)
+            if job.unit and job.state.at_work and self.of(job) is lane:
+                lane.out.add(key)
+        return lane
+
+    def _take_over(self, lane: Lane, backfill: Backfill, now: datetime) -> None:
+        """How it stands by another's hand: what that one may have left is looked at again."""
+        lane.backfill, lane.opened, lane.walk = backfill, backfill.behind, None
+        for key in self._desk.timetable.active:
+            if self._is_open(lane, key):
+                lane.open.add(key)
+        self._follow(lane, now)
+
+    def _is_open(self, lane: Lane, key: Key) -> bool:
+        """Whether an active job is a target that was opened, or found open, and has not ended."""
+        name, start = key
+        backfill = lane.backfill
+        return name == backfill.process and backfill.has(start) and backfill.is_passed(start)
+
+    def _follow(self, lane: Lane, now: datetime) -> None:
+        """What follows from how it stands now."""
+        self._desk.stir_lanes()
+        if lane.backfill.over:
+            for key in list(lane.held):
+                self._try_release(lane, key, now)
+        self._next(lane, now)
+
+    def _next(self, lane: Lane, now: datetime) -> None:
+        while lane.filed and lane.writing is None:
+            request = lane.filed.pop(0)
+            if lane.backfill.over and request.id not in lane.backfill.requests:
+                why = f"backfill {lane.backfill.id} is {lane.backfill.state}"
+                self._desk.ask(answered(request, "refused", {"why": why}, now))
+            else:
+                self._obey(lane, request, now)
+
+    def _answer(self, request: Request, now: datetime) -> None:
+        key = str(request.options.get("id", request.id))
+        self._desk.ask(answered(request, "done", {"touched": [], "backfill": key}, now))
+
+    # how it goes on
+
+    def hold_on(self, now: datetime) -> None:
+        """Hold some more of what is built on the targets: a chunk in each turn of the loop."""
+        for lane in self.lanes.values():
+            backfill = lane.backfill
+            if backfill.state != HOLDING or lane.busy or lane.writing or backfill.paused:
+                continue
+            if lane.walk is None:
+                lane.walk = self._consumers(lane, backfill.ahead(self._calendar(lane), None), now)
+            places = [*islice(lane.walk, CHUNK)]
+            if places:
+                held = [place for place in places if not self._is_target(lane, place)]
+                self._carry(lane, held, (), lambda now: None, now)
+            else:
+                lane.walk = None
+                self._write(lane, replace(backfill, state=RUNNING, began_at=now))
+
+    def go_on(self, now: datetime) -> None:
+        """Open what there is room for; end what is done."""
+        for key, lane in list(self.lanes.items()):
+            backfill = lane.backfill
+            if lane.writing is not None or lane.busy:
+                continue
+            if backfill.over:
+                if not lane.held:
+                    del self.lanes[key]
+            elif backfill.state != RUNNING:
+                continue
+            elif backfill.front != lane.opened:
+                self._open(lane, now)
+            elif backfill.exhausted:
+                if not (lane.open or lane.held):
+                    self._write(lane, replace(backfill, state=DONE, ended_at=now))
+            elif not backfill.paused and 2 * len(lane.open) <= lane.open_ahead:
+                self._write(lane, backfill.advanced(self._calendar(lane), lane.open_ahead))
+
+    def _open(self, lane: Lane, now: datetime) -> None:
+        """Open the last batch, which may not be opened yet."""
+        name, front = lane.backfill.process, lane.backfill.front
+        batch = lane.backfill.batch(self._calendar(lane))
+        targets = [interval for interval in batch if self._is_wanted(lane, interval)]
+        places = [*self._consumers(lane, targets, now)]
+
+        def done(now: datetime) -> None:
+            lane.opened = front
+            active = self._desk.timetable.active
+            for interval in batch:
+                job = active.get((name, interval.start))
+                if job is not None and job.state not in TERMINAL:
+                    lane.open.add((name, interval.start))
+            for key in list(lane.held):
+                self._try_release(lane, key, now)
+
+        self._carry(lane, places, {(name, interval.start) for interval in targets}, done, now)
+
+    def _is_wanted(self, lane: Lane, interval: Interval) -> bool:
+        """Whether a target needs to run again by now."""
+        standing = self._desk.timetable.standing(lane.backfill.process, interval)
+        if standing is None:  # it is to run anyway
+            return False
+        missed = standing.state in (JobState.FAILED, JobState.SKIPPED)
+        return lane.backfill.force or missed or standing.outdated
+
+    def _consumers(self, lane: Lane, targets: Iterable[Interval], now: datetime) -> Iterator[Place]:
+        """Targets, and what is built on them and not held yet, who consumes first."""
+        catalog, timetable = self._desk.catalog, self._desk.timetable
+
+        def following(place: Place) -> Iterator[Place]:
+            if timetable.begun(*place, now):
+                for name, interval in catalog.consumers(*place):
+                    if (name, interval.start) not in lane.held:
+                        yield name, interval
+
+        name = lane.backfill.process
+        return plans.followers_first(((name, interval) for interval in targets), following)
+
+    def _carry(
+        self,
+        lane: Lane,
+        places: list[Place],
+        targets: Iterable[Key],
+        then: Callable[[datetime], None],
+        now: datetime,
+    ) -> None:
+        if not places:
+            then(now)
+            return
+        lane.busy = True
+
+        def done(now: datetime) -> None:
+            lane.busy = False
+            then(now)
+
+        backfill = lane.backfill
+        request = Request(
+            id=backfill.id,
+            action="backfill",
+            process=backfill.process,
+            starts=(),
+            filed_at=backfill.filed_at,
+            actor=backfill.actor,
+            reason=backfill.reason,
+        )
+        self._desk.carry(request, places, targets, done, now)
+
+    # how jobs stand
+
+    def settled(self, job: Job, now: datetime) -> None:
+        """A job stands so in the store now."""
+        key = (job.process, job.interval.start)
+        for lane in self.lanes.values():
+            if lane.backfill.id in job.holds:
+                lane.held.add(key)
+                self._try_release(lane, key, now)
+            elif key in lane.held:
+                lane.held.discard(key)
+                self._look_above(lane, (job.process, job.interval), now)
+
+    def ended(self, place: Place, now: datetime) -> None:
+        """A job has ended."""
+        key = (place[0], place[1].start)
+        for lane in self.lanes.values():
+            if key in lane.open:
+                lane.open.discard(key)
+                self._look_above(lane, place, now)
+
+    def went_out(self, job: Job, out: bool) -> None:
+        """Its unit is out or being prepared, or no longer."""
+        key = (job.process, job.interval.start)
+        mine = self.of(job) if out else None
+        for lane in self.lanes.values():
+            if lane is mine:
+                lane.out.add(key)
+            elif key in lane.out and not out:
+                lane.out.discard(key)
+                lane.eager.discard(key)
+                self._desk.stir_lanes()
+
+    def began(self, job: Job) -> None:
+        """Its unit goes out, or its source is measured for that."""
+        lane = self.of(job)
+        if lane is not None:
+            key = (job.process, job.interval.start)
+            if key not in lane.out and self.is_eager(lane):
+                lane.eager.add(key)
+            lane.out.add(key)
+
+    def found(self, unit: Unit) -> None:
+        """A unit is out since before, with the priority of its process or with a lowered one."""
+        key = (unit.process, unit.interval.start)
+        eager = unit.task.priority == self._desk.catalog.processes[unit.process].task.priority
+        for lane in self.lanes.values():
+            if key in lane.out and eager:
+                lane.eager.add(key)
+
+    def _look_above(self, lane: Lane, place: Place, now: datetime) -> None:
+        for name, interval in self._desk.catalog.consumers(*place):
+            if (name, interval.start) in lane.held:
+                self._try_release(lane, (name, interval.start), now)
+
+    def _try_release(self, lane: Lane, key: Key, now: datetime) -> None:
+        """Release what is held, if nothing is left below it; it is looked at again when it is
+        written."""
+        job = self._desk.timetable.active.get(key)
+        if job is None or lane.backfill.id not in job.holds:
+            lane.held.discard(key)
+        elif lane.backfill.over or self._is_clear(lane, job):
+            self._desk.release(job, lane.backfill.id, now)
+
+    def _is_clear(self, lane: Lane, job: Job) -> bool:
+        """Whether no input of a held job is left to be opened, is open or held."""
+        backfill = lane.backfill
+        for given in self._desk.catalog.inputs(job.process, job.interval):
+            if given.process == backfill.process:
+                if backfill.left_within(given.start, given.end, lane.opened):
+                    return False
+                if any(given.start <= start < given.end for _, start in lane.open):
+                    return False
+            elif any(
+                name == given.process and given.start <= start < given.end
+                for name, start in lane.held
+            ):
+                return False
+        return True
+
+    def _calendar(self, lane: Lane) -> Any:
+        return self._desk.catalog.processes[lane.backfill.process].calendar
+
+    def _is_target(self, lane: Lane, place: Place) -> bool:
+        return place[0] == lane.backfill.process and lane.backfill.has(place[1].start)
+
+
+def _requested(catalog: Catalog, request: Request) -> Backfill | str:
+    """The backfill that a request asks for, or why it cannot be."""
+    process = catalog.processes.get(request.process)
+    if process is None:
+        return f"no process {request.process} is registered"
+    if built_on_itself(catalog, process.name):
+        return (
+            f"the intervals of {process.name} build on one another: "
+            "a reprocess of the first of them runs all others again"
+        )
+    options = request.options
+    bounds, total = options.get("targets"), options.get("total")
+    order = options.get("order", ORDERS[0])
+    least, most = options.get("min_share", MIN_SHARE), options.get("max_share", MAX_SHARE)
+    if not isinstance(bounds, list) or not isinstance(total, int) or len(bounds) % 2:
+        return "a backfill needs its targets as bounds, and their number"
+    if order not in ORDERS:
+        return f"order {order!r} is none of {', '.join(ORDERS)}"
+    if not (isinstance(least, int | float) and isinstance(most, int | float)) or not (
+        0 <= least <= most <= 1 and most > 0
+    ):
+        return f"the shares {least!r} and {most!r} are not 0 ≤ least ≤ most ≤ 1"
+    return Backfill(
+        id=request.id,
+        process=process.name,
+        bounds=tuple(int(str(each)) for each in bounds),
+        total=total,
+        order=str(order),
+        force=bool(options.get("force")),
+        min_share=float(least),
+        max_share=float(most),
+        filed_at=request.filed_at,
+        actor=request.actor,
+        reason=request.reason,
+    )
+
+
+def built_on_itself(catalog: Catalog, name: str) -> bool:
+    """Whether intervals of a process build on others of it, directly or not."""
+    seen: set[str] = set()
+    todo = [name]
+    while todo:
+        one = todo.pop()
+        above = [other for other in catalog.processes if _consumes(catalog, other, one)]
+        if name in above:
+            return True
+        todo += [other for other in above if other not in seen]
+        seen.update(above)
+    return False
+
+
+def _consumes(catalog: Catalog, name: str, other: str) -> bool:
+    return catalog.child_of(name) == other or any(
+        dependency.process == other for dependency in catalog.processes[name].after
+    )

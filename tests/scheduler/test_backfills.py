@@ -1,0 +1,299 @@
+"""Backfills go little by little beside the live work, and everything built on them runs once."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from synergy.core.backfills import LOWERED, Backfill, backfills_of
+from synergy.core.context import Context, daily, hourly, monthly, offset, previous, tree
+from synergy.core.intervals import Calendar, Granularity
+from synergy.core.lanes import OPENED
+from synergy.core.model import Request
+from synergy.core.plans import Ranges
+from synergy.testing.stage import Stage, fails, processes
+
+FIRST: dict[str, Any] = {"start": "2026-11-01", "lag": 0}
+
+
+def context(**hour: Any) -> Context:
+    """Months of days of hours, a tree that depends on the days, one that looks back a week."""
+    site = [monthly("m", run="w:f"), daily("d", run="w:f"), hourly("h", run="w:f", **hour)]
+    return Context(
+        tree("site", site, **FIRST),
+        tree("client", [daily("c", run="w:f", after="d")], **FIRST),
+        tree("alert", [daily("a", run="w:f", after=offset(-2, "d"))], **FIRST),
+    )
+
+
+def stage_of(at: str = "2026-11-06T00:00Z", **hour: Any) -> Stage:
+    """Everything until then is done."""
+    stage = Stage(context(**hour), at=at)
+    stage.work()
+    stage.started.clear()
+    return stage
+
+
+def backfill(stage: Stage, first: str, last: str, process: str = "h", **options: Any) -> Request:
+    start = stage.interval(process, first).start
+    end = stage.interval(process, last).end
+    calendar = stage.catalog.processes[process].calendar
+    intervals = [*calendar.between(start, end)]
+    bounds = Ranges.of((process, interval) for interval in intervals).bounds[process]
+    given = {"targets": [*bounds], "total": len(intervals), "force": True, **options}
+    return stage.request("backfill", process, **given)
+
+
+def change(stage: Stage, what: str, of: Request) -> Request:
+    return stage.request("backfill", of.process, change=what, id=of.id)
+
+
+def stored(stage: Stage) -> Backfill:
+    (found,) = backfills_of(stage.store.read_documents("backfills")).values()
+    return found
+
+
+def runs(stage: Stage) -> Counter[str]:
+    """How often jobs were started since."""
+    return Counter(key.partition("#")[0] for key in stage.started)
+
+
+def keys_of(stage: Stage, process: str) -> list[str]:
+    return sorted(key for key in runs(stage) if key.startswith(f"{process}@"))
+
+
+def test_everything_in_it_and_everything_built_on_it_runs_once() -> None:
+    stage = stage_of()
+    asked = backfill(stage, "2026-11-01T00", "2026-11-02T23")
+    assert (asked.state, asked.answer["backfill"]) == ("done", asked.id)
+    stage.work()
+    assert set(runs(stage).values()) == {1}
+    assert len(keys_of(stage, "h")) == 48
+    assert keys_of(stage, "d") == ["d@2026-11-01", "d@2026-11-02"]
+    assert keys_of(stage, "c") == ["c@2026-11-01", "c@2026-11-02"]
+    assert keys_of(stage, "a") == ["a@2026-11-03", "a@2026-11-04"]
+    done = stored(stage)
+    assert (done.state, done.passed, done.total) == ("done", 48, 48)
+    assert stage.store.active_units() == []
+    assert all(not job.holds for job in stage.store.active_jobs())
+    assert not stage.scheduler.engine.lanes.lanes
+
+
+def test_a_day_runs_when_its_hours_have_and_not_at_the_end_of_all() -> None:
+    stage = stage_of()
+    backfill(stage, "2026-11-01T00", "2026-11-04T23")
+    order = []
+    while units := stage.claim(limit=1):
+        order += [unit.key.partition("#")[0] for unit in units]
+        stage.report(units[0])
+    assert order.index("d@2026-11-01") < order.index("h@2026-11-02T05")
+    assert order.index("c@2026-11-01") < order.index("h@2026-11-03T00")
+
+
+@pytest.mark.parametrize("order", ["oldest", "newest"])
+def test_a_few_targets_are_open_at_a_time_in_the_order_asked_for(order: str) -> None:
+    stage = stage_of()
+    backfill(stage, "2026-11-01T00", "2026-11-05T23", order=order)
+    opened = [job for job in stage.store.active_jobs() if job.process == "h"]
+    assert len(opened) == OPENED
+    first = "2026-11-01T00" if order == "oldest" else "2026-11-05T23"
+    assert stage.job("h", first).generation == 2
+    (unit,) = stage.claim()
+    assert unit.interval.label == first
+    stage.report(unit)
+    stage.work()
+    assert len(keys_of(stage, "h")) == 120
+    assert set(runs(stage).values()) == {1}
+
+
+def test_no_more_than_its_share_is_out_and_the_least_share_keeps_its_priority() -> None:
+    stage = stage_of()
+    stage.store.save_document("workers", "w", worker(stage, slots=10), None)
+    backfill(stage, "2026-11-01T00", "2026-11-03T23", min_share=0.2, max_share=0.5)
+    stage.clock.set(stage.clock.now() + timedelta(seconds=16))
+    stage.store.save_document("workers", "w", worker(stage, slots=10), None)
+    stage.settle()
+    stage.until(stage.clock.now() + timedelta(hours=1))
+    units = stage.requested
+    lane = [unit for unit in units if unit.interval.start < datetime(2026, 11, 4, tzinfo=UTC)]
+    assert len(lane) == 5
+    assert sorted(unit.task.priority for unit in lane) == [-LOWERED] * 3 + [0] * 2
+    fresh = [unit.interval.label for unit in units if unit not in lane]
+    assert fresh == ["2026-11-06T00"]
+    taken = [unit.interval.label for unit in stage.claim(limit=3)]
+    assert taken[2:] == fresh, "right behind the least share"
+
+
+def worker(stage: Stage, slots: int) -> Any:
+    from synergy.presence import WorkerRecord
+
+    return WorkerRecord(
+        owner="w",
+        program="worker",
+        box="b",
+        slots=slots,
+        processes=None,
+        busy=0,
+        seen_at=stage.clock.now(),
+    ).content()
+
+
+def test_what_needs_no_run_is_left_without_force() -> None:
+    stage = stage_of(max_attempts=1)
+    stage.until("2026-11-06T01:00Z")
+    stage.work(fails, only="h")
+    stage.work()
+    stage.request("switch", "h", on=False)
+    stage.until("2026-11-06T05:00Z")
+    stage.request("switch", "h", on=True, catch_up="none")
+    stage.work()
+    stage.started.clear()
+    backfill(stage, "2026-11-05T00", "2026-11-06T04", force=False)
+    stage.work()
+    assert keys_of(stage, "h") == [f"h@2026-11-06T0{hour}" for hour in range(5)]
+    assert stored(stage).state == "done"
+    assert stage.state("h", "2026-11-06T03") == "processed"
+
+
+def test_pause_opens_nothing_more_and_resume_goes_on() -> None:
+    stage = stage_of()
+    asked = backfill(stage, "2026-11-01T00", "2026-11-05T23")
+    change(stage, "pause", asked)
+    for unit in stage.claim():
+        stage.report(unit)
+    assert stage.work() == 0
+    stage.advance(hours=2)
+    assert {key.partition("@")[0] for key in keys_of(stage, "h")} == {"h"}
+    before = len(stage.started)
+    stage.restart()
+    stage.work()
+    assert len(stage.started) - before <= 2, "the live work alone"
+    change(stage, "resume", asked)
+    stage.work()
+    assert stored(stage).state == "done"
+    assert set(runs(stage).values()) == {1}
+
+
+def test_cancel_leaves_what_was_not_opened_and_releases_all() -> None:
+    stage = stage_of()
+    asked = backfill(stage, "2026-11-01T00", "2026-11-05T23")
+    assert change(stage, "cancel", asked).state == "done"
+    assert all(not job.holds for job in stage.store.active_jobs())
+    stage.work()
+    assert len(keys_of(stage, "h")) == OPENED
+    assert stage.job("h", "2026-11-05T00").generation == 1
+    job = stage.job("d", "2026-11-05")
+    assert (job.state, job.generation, job.reason) == (
+        "processed",
+        2,
+        "kept: no input has changed",
+    )
+    assert stored(stage).state == "canceled"
+    assert "goes on" in str(change(stage, "pause", asked).answer["why"])
+
+
+def test_a_target_that_fails_holds_what_is_built_on_it_and_nothing_else() -> None:
+    stage = stage_of(max_attempts=1)
+    backfill(stage, "2026-11-01T00", "2026-11-02T23")
+    (unit,) = stage.claim()
+    stage.report(unit, fails)
+    stage.work()
+    assert stage.state("d", "2026-11-01") == "embryo"
+    assert stage.state("d", "2026-11-02") == "processed"
+    assert stored(stage).state == "done"
+    stage.request("reprocess", "h", "2026-11-01T00")
+    stage.work()
+    assert stage.state("m", "2026-11") == "embryo"
+    assert stage.state("d", "2026-11-01") == "processed"
+
+
+def test_what_came_to_be_built_on_it_meanwhile_is_held_too() -> None:
+    """A day of the alerts falls due, and runs, while the day that it looks at is not opened yet."""
+    stage = stage_of("2026-11-05T00:00Z")
+    backfill(stage, "2026-11-01T00", "2026-11-04T23")
+    stage.until("2026-11-06T00:00Z")
+    while units := stage.claim():
+        fresh = [unit for unit in units if unit.interval.start >= datetime(2026, 11, 5, tzinfo=UTC)]
+        for unit in units if len(stage.started) > 60 else fresh or units:
+            stage.report(unit)
+    stage.work()
+    alert = stage.job("a", "2026-11-06")
+    assert stage.job("d", "2026-11-04").generation == 2
+    stage.until("2026-11-07T00:00Z")
+    stage.work()
+    alert = stage.job("a", "2026-11-06")
+    assert alert.state == "processed"
+    assert alert.consumed == {"d@2026-11-04": 2}
+
+
+def test_what_builds_on_itself_is_refused() -> None:
+    chain = tree("t", [daily("s", run="w:f", after=previous("s"))], **FIRST)
+    stage = Stage(Context(chain), at="2026-11-06T00:00Z")
+    refused = backfill(stage, "2026-11-01", "2026-11-02", process="s")
+    assert "build on one another: a reprocess of the first" in str(refused.answer["why"])
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"order": "random"}, "order 'random' is none of oldest, newest"),
+        ({"min_share": 0.6}, "are not 0 ≤ least ≤ most ≤ 1"),
+        ({"max_share": 0}, "are not 0 ≤ least ≤ most ≤ 1"),
+        ({"targets": "all"}, "needs its targets as bounds"),
+        ({"change": "stop"}, "change 'stop' is none of pause, resume, cancel"),
+        ({"change": "pause", "id": "x"}, "no backfill x goes on"),
+    ],
+)
+def test_what_cannot_be_is_refused(options: dict[str, Any], why: str) -> None:
+    stage = stage_of("2026-11-02T00:00Z")
+    refused = backfill(stage, "2026-11-01T00", "2026-11-01T23", **options)
+    assert refused.state == "refused"
+    assert why in str(refused.answer["why"])
+
+
+def test_it_goes_on_after_a_restart_wherever_it_was() -> None:
+    stage = stage_of()
+    backfill(stage, "2026-11-01T00", "2026-11-05T23", order="newest")
+    for number in range(40):
+        for unit in stage.claim(limit=1 + number % 3):
+            stage.report(unit, processes)
+        stage.restart()
+    stage.work()
+    assert len(keys_of(stage, "h")) == 120
+    assert set(runs(stage).values()) == {1}
+    assert stored(stage).state == "done"
+
+
+@pytest.mark.parametrize("order", ["oldest", "newest"])
+def test_batches_cover_all_targets_once(order: str) -> None:
+    calendar = Calendar(Granularity.HOURLY, 1, "Europe/Berlin")
+    days = [(datetime(2026, 10, 24, tzinfo=UTC), 40), (datetime(2026, 10, 30, tzinfo=UTC), 3)]
+    targets = [
+        interval
+        for start, hours in days
+        for interval in calendar.between(start, start + timedelta(hours=hours))
+    ]
+    bounds = Ranges.of(("h", interval) for interval in targets).bounds["h"]
+    given = Backfill(
+        id="b",
+        process="h",
+        bounds=tuple(bounds),
+        total=len(targets),
+        order=order,
+        force=False,
+        min_share=0.1,
+        max_share=0.5,
+        filed_at=datetime(2026, 11, 1, tzinfo=UTC),
+    )
+    found = []
+    while not given.exhausted:
+        given = given.advanced(calendar, 7)
+        assert Backfill.of_content("b", 0, given.content()) == given
+        found += given.batch(calendar)
+        for interval in targets:
+            assert given.is_passed(interval.start) == (interval in found)
+            left = given.left_within(interval.start, interval.end, given.front)
+            assert left == (interval not in found)
+    assert found == (targets if order == "oldest" else targets[::-1])
+    assert given.passed == len(targets)
