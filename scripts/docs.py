@@ -162,6 +162,9 @@ OPTIONS: Mapping[str, str] = {
     "were due before it was registered: `all` are worked, only the `latest` closed one, or `none`; "
     "the others are recorded as skipped",
     "priority": "higher goes first; among the members of a pool, and at the workers",
+    "complete_by": "what it promises: the first such time of the local clock after the interval's "
+    'end (`"06:00"`), or seconds (or a timedelta) after it; watched, warned of and raised, see '
+    "[promises](../how-to/look-back-and-ahead.md#is-it-complete-in-time)",
     "at": "trigger of a freerun, by the clock of its zone",
     "misfire": "firings that nobody served: `once` (the latest one), `skip`, `all`",
     "late": "what becomes of a finished interval of a recomputing process whose source has grown: "

@@ -36,6 +36,7 @@ from synergy.core.model import (
     UnitWrite,
     job_key,
 )
+from synergy.core.promises import without_promises
 from synergy.core.states import TERMINAL, JobState, UnitState
 from synergy.core.timetable import Ledger, Timetable
 from synergy.core.triggers import parse_trigger
@@ -218,7 +219,7 @@ class Scene:
         left: dict[str, float] = {}
         others = [name for name in self.durations if name not in kept]
         for name in sorted(others, key=lambda one: (expected(self, one, until), one)):
-            with_it = closure(self.catalog, [name]) if name in self.catalog.processes else {name}
+            with_it = self.catalog.closure([name]) if name in self.catalog.processes else {name}
             more = sum(expected(self, one, until) for one in with_it - kept)
             if units + more <= room:
                 kept |= with_it
@@ -298,7 +299,8 @@ def scene_of(reading: Reading, now: datetime) -> Scene:
 
 
 def _seldom(catalog: Catalog) -> Catalog:
-    """The catalog with few provisional runs."""
+    """The catalog with few provisional runs, and nobody to be warned."""
+    catalog = without_promises(catalog)
     processes = {
         name: replace(process, every=SELDOM) if process.open_ended else process
         for name, process in catalog.processes.items()
@@ -471,7 +473,7 @@ def foretell(
             process=process, interval=interval, now=scene.now, plays=0, ends=(), never={},
             stuck=stuck, assumed=tuple(_assumed(scene, reach)),
         )  # fmt: skip
-    needed = closure(scene.catalog, [process])
+    needed = scene.catalog.closure([process])
     due = due_of(scene.catalog, process, interval)
     part, left = scene.lessened(needed, max(due, scene.now))
     target = _Target(part, process, interval, reach)
@@ -756,20 +758,6 @@ def _start(process: str, found: Sequence[_Seen], plays: int) -> Start:
 
 
 # which processes are played
-
-
-def closure(catalog: Catalog, names: Iterable[str]) -> set[str]:
-    """These processes and all that they wait for, whatever the interval."""
-    found: set[str] = set()
-    todo = [*names]
-    while todo:
-        name = todo.pop()
-        if name not in found:
-            found.add(name)
-            child = catalog.child_of(name)
-            todo += [child] if child is not None else []
-            todo += [dependency.process for dependency in catalog.processes[name].after]
-    return found
 
 
 def expected(scene: Scene, name: str, until: datetime) -> float:

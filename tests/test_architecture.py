@@ -19,7 +19,7 @@ RUNGS: tuple[frozenset[str], ...] = (
     | frozenset({"programs", "owners", "containment"}),
     frozenset({"core"}),
     frozenset({"ports", "records", "project", "reading", "history", "leases", "schemas", "bells"})
-    | frozenset({"presence", "explanation", "hindsight", "story"}),
+    | frozenset({"presence", "promises", "explanation", "hindsight", "story"}),
     frozenset({"stores", "brokers", "scheduler", "worker", "supervisor", "mx"}),
     frozenset({"testing", "app", "forecast", "__init__"}),
     frozenset({"bench", "services"}),
@@ -39,7 +39,7 @@ CORE_RUNGS: tuple[frozenset[str], ...] = (
     frozenset({"readiness", "machines", "recovery", "plans", "switches", "backfills"}),
     frozenset({"admission"}),
     frozenset({"timetable", "freeruns"}),
-    frozenset({"late", "changes"}),
+    frozenset({"late", "changes", "promises"}),
     frozenset({"operations", "catch_up"}),
     frozenset({"switchboard", "lanes"}),
     frozenset({"engine"}),

@@ -28,7 +28,6 @@ from synergy.core.states import UnitState
 from synergy.forecast import (
     Durations,
     agenda,
-    closure,
     durations_of,
     expected,
     foretell,
@@ -206,7 +205,7 @@ def test_a_month_of_hours_is_foretold_in_a_few_seconds() -> None:
     reading = played(context, at(f"{START}T01:00"))
     month = reading.catalog.processes["month"].calendar.parse("2026-11")
     scene = scene_of(reading, now)
-    part, left = scene.lessened(closure(scene.catalog, ["month"]), month.end)
+    part, left = scene.lessened(scene.catalog.closure(["month"]), month.end)
     assert {*part.catalog.processes} == {"month", "day", "hour", "odd"}
     assert left
     assert "often" in left[0]

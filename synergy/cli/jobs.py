@@ -5,16 +5,19 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from synergy.cli.naming import instant_or_ago, interval_range, process_named, reading_of
-from synergy.cli.output import Output, Styled, instant
+from synergy.cli.output import Output, Styled, clock, instant
 from synergy.cli.process import off_notes
+from synergy.cli.promises import open_promises
 from synergy.clock import SystemClock
 from synergy.core.model import Job, Json, Standing, job_key
 from synergy.core.states import JobState
 from synergy.errors import BadInput
 from synergy.history import JUST_DUE, due_of, recent_units, typical_delay
 from synergy.project import Project
+from synergy.promises import PromiseRecord
 from synergy.reading import Reading, Row
 
 #: Newest lines for people, of one process and of each of many, unless they ask for more.
@@ -57,8 +60,9 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument(
         "--late",
         action="store_true",
-        help="only what is late: not finished, and due for more than twice as long as the median "
-        "of its process needs (and for a minute)",
+        help="only what is late: not finished, and promised to be by now or at risk of being late; "
+        "where nothing is promised, due for more than twice as long as the median of its process "
+        "needs (and for a minute)",
     )
     parser.add_argument("--csv", action="store_true", help="print CSV (RFC 4180), all of them")
     parser.add_argument(
@@ -79,7 +83,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     if args.csv:
         headings = (*FIELDS, "reason")
         reasons = _reasons(reading, rows)
-        output.csv(headings, ([*as_json(row).values(), _why(row, reasons)] for row in rows))
+        output.csv(headings, ([*as_json(row).values(), asked.why(row, reasons)] for row in rows))
         return 0
     # Of one interval more is told: its document is read.
     single = _document(reading, rows) if args.interval and ".." not in args.interval else None
@@ -105,7 +109,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
                 _state(row, output),
                 row.generation,
                 row.attempts,
-                _why(row, reasons),
+                asked.why(row, reasons),
             )
             for row in shown
         ),
@@ -121,8 +125,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     return 0
 
 
-def _why(row: Row, reasons: Mapping[tuple[str, datetime], str]) -> str:
-    reason = row.reason or reasons.get((row.process, row.interval.start), "")
+def _said(row: Row, reason: str) -> str:
     if not row.kept:
         return reason
     # Without an attempt no input had changed; with one, it came out as it was.
@@ -242,6 +245,11 @@ class Asked:
         self.since: datetime | None = now - since if isinstance(since, timedelta) else since
         self._late_after: dict[str, timedelta | None] = {}
 
+    @cached_property
+    def promises(self) -> dict[str, PromiseRecord]:
+        """What is at risk or broken, by ``process@label``."""
+        return {record.key: record for record in open_promises(self.reading)} if self.late else {}
+
     def first(self, process: str) -> datetime | None:
         """Where to begin: with the interval that holds the instant, if one is named."""
         if self.since is None:
@@ -271,11 +279,24 @@ class Asked:
             and (not self.late or self.is_late(row))
         )
 
+    def why(self, row: Row, reasons: Mapping[tuple[str, datetime], str]) -> str:
+        """Why it stands so, and what was promised of it, where that is asked for."""
+        said = _said(row, row.reason or reasons.get((row.process, row.interval.start), ""))
+        record = self.promises.get(job_key(row.process, row.interval))
+        if record is None:
+            return said
+        promise = f"{record.state}, promised by {clock(record.promised)} UTC"
+        return f"{promise}: {said or record.reason}" if said or record.reason else promise
+
     def is_late(self, row: Row) -> bool:
         """Whether it is not finished, and should be by all that is known."""
         if row.state.finished:
             return False
         name, catalog = row.process, self.reading.catalog
+        process = catalog.processes.get(name)
+        promised = process.promised(row.interval) if process is not None else None
+        if promised is not None:
+            return promised <= self.now or job_key(name, row.interval) in self.promises
         if name not in self._late_after:
             typical = typical_delay(catalog, recent_units(self.reading.store, name))
             self._late_after[name] = None if typical is None else max(2 * typical, JUST_DUE)

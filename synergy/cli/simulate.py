@@ -14,6 +14,7 @@ from synergy.cli.output import Output, Styled, command, instant
 from synergy.core.building import CatalogError, build
 from synergy.core.catalog import Catalog
 from synergy.core.model import FeedEntry, Request, Unit
+from synergy.core.promises import without_promises
 from synergy.core.states import JobState, UnitState
 from synergy.errors import BadInput, SynergyError
 from synergy.garbage import seldom_collected
@@ -116,7 +117,7 @@ def _play(args: argparse.Namespace, project: Project) -> tuple[Play, str]:
 def _own_play(args: argparse.Namespace, project: Project) -> Play:
     """The project's own timetable, from its first start on."""
     try:
-        catalog = build(load_context(project), args.begin)
+        catalog = without_promises(build(load_context(project), args.begin))
     except CatalogError as error:
         path = project.folder / "context.py"
         raise BadInput(f"{path} cannot be used:", error.problems) from error

@@ -10,6 +10,7 @@ from synergy.cli.boxes import all_bound_in_vain, standing_by
 from synergy.cli.naming import reading_of
 from synergy.cli.output import Output, Styled, ago, clock, command, instant, who
 from synergy.cli.process import off_notes
+from synergy.cli.promises import open_promises, record_json
 from synergy.clock import SystemClock
 from synergy.core.model import BoxRecord
 from synergy.core.states import JobState
@@ -46,6 +47,8 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     processes = [_process(reading, name) for name in reading.catalog.processes]
     freeruns = [_freerun(reading, name) for name in reading.catalog.freeruns]
     off = off_notes(reading.catalog, reading.switches)
+    promises = open_promises(reading)
+    broken = sum(record.broken_at is not None for record in promises)
     units = Counter(unit.state.value for unit in reading.units.values() if not unit.state.terminal)
     if output.json:
         output.data(
@@ -79,6 +82,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
                 "freeruns": freeruns,
                 "off": off,
                 "units": dict(units),
+                "promises": [record_json(reading, record) for record in promises],
                 "requests": len(reading.loaded.requests),
             }
         )
@@ -112,6 +116,14 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
         output.line("! ", Styled(text, "yellow"))
     at_work = ", ".join(f"{number} {state}" for state, number in sorted(units.items()))
     output.line(f"units      {at_work or 'none is out'}")
+    if promises:
+        counted = {"broken": broken, "at risk": len(promises) - broken}
+        words = ", ".join(f"{number} {what}" for what, number in counted.items() if number)
+        output.line(
+            "promises   ",
+            Styled(words, "red" if broken else "yellow"),
+            f": {command('promises')}",
+        )
     if reading.loaded.requests:
         output.line(f"requests   {len(reading.loaded.requests)} filed, not carried out yet")
     output.line()

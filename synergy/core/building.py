@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -45,6 +45,7 @@ MISFIRES = ("once", "skip", "all")
 ON = ("all", "any")
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_CLOCK = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 _ENTRY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 #: A hundred years: whoever waits longer has made a mistake.
 _LONGEST = timedelta(days=36_525)
@@ -268,6 +269,7 @@ class _Builder:
         every = self._trigger(where, "every", declared.every, zone)
         late = self._late(where, declared, zone)
         own_lag = self._duration(where, "lag", declared.lag)
+        due = lag if own_lag is None else own_lag
         task = self._task(where, declared)
         after = tuple(item for item in declared.after if self._after(where, item))
         if calendar is None or every is None:
@@ -285,11 +287,12 @@ class _Builder:
                 for item in after
             ),
             every=every,
-            lag=lag if own_lag is None else own_lag,
+            lag=due,
             parallel=parallel,
             pool=pool,
             catch_up=declared.catch_up,
             boxes=self._boxes(where, "boxes", declared.boxes),
+            complete_by=self._complete_by(where, declared.complete_by, due),
             **late,
         )
         self.processes[process.name] = process
@@ -318,6 +321,30 @@ class _Builder:
             if trigger is not None:
                 found["late_every"] = trigger
         return found
+
+    def _complete_by(self, where: str, given: object, due: timedelta) -> timedelta | time | None:
+        """What it promises: a time of the local clock, or a duration."""
+        if given is None:
+            return None
+        if isinstance(given, str):
+            found = _CLOCK.fullmatch(given)
+            if found is None:
+                self._problem(
+                    where,
+                    f'complete_by {given!r} is neither a local time such as "06:00" nor a number '
+                    "of seconds after the interval's end (or a timedelta)",
+                )
+                return None
+            return time(int(found[1]), int(found[2]))
+        before = len(self.problems)
+        by = self._duration(where, "complete_by", given)  # type: ignore[arg-type]
+        if by is not None and by <= due and len(self.problems) == before:
+            self._problem(
+                where,
+                f"complete_by {given!r} cannot be kept: an interval is due "
+                f"{due.total_seconds():g} s after its end (lag)",
+            )
+        return by
 
     def _after(self, where: str, item: After) -> bool:
         if not isinstance(item, After):

@@ -6,11 +6,12 @@ calendar enclosure, dependencies by shared time, offset and window) and who wait
 intervals, so that a year of hours costs no more to name than one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from functools import cached_property
 from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 from synergy.core.boxes import admits
 from synergy.core.intervals import Calendar, Granularity, Interval
@@ -59,6 +60,9 @@ class Process:
     #: How long after its end an interval is looked at for that, and when.
     late_for: timedelta = timedelta(days=7)
     late_every: Trigger = Every(3600)
+    #: By when it promises to be complete: so long after the interval's end, or at the first such
+    #: time of the local clock after it; None: it promises nothing.
+    complete_by: timedelta | time | None = None
 
     @property
     def open_ended(self) -> bool:
@@ -73,6 +77,20 @@ class Process:
     def due(self, interval: Interval) -> datetime:
         """The instant from which its final run may start."""
         return interval.end + self.lag
+
+    def promised(self, interval: Interval) -> datetime | None:
+        """The instant by which it promises the interval to be complete."""
+        by = self.complete_by
+        if by is None:
+            return None
+        if isinstance(by, timedelta):
+            return interval.end + by
+        zone = ZoneInfo(self.calendar.zone)
+        day = interval.end.astimezone(zone).date()
+        at = datetime.combine(day, by, zone).astimezone(UTC)
+        if at > interval.end:
+            return at
+        return datetime.combine(day + timedelta(days=1), by, zone).astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +275,18 @@ class Catalog:
             yield parent
         for name, dependent, _ in self.dependents(process, interval):
             yield name, dependent
+
+    def closure(self, names: Iterable[str]) -> set[str]:
+        """These processes and all that they wait for, whatever the interval."""
+        found: set[str] = set()
+        todo = [*names]
+        while todo:
+            name = todo.pop()
+            if name not in found:
+                found.add(name)
+                todo += [child] if (child := self._children.get(name)) is not None else []
+                todo += [dependency.process for dependency in self.processes[name].after]
+        return found
 
     def _clipped(self, kind: str, process: str, start: datetime, end: datetime) -> Input | None:
         first, last = self.spans[process]

@@ -75,6 +75,7 @@ class ProcessDeclaration:
     late: str = "ignore"
     late_for: Duration | None = None
     late_every: str | Duration | None = None
+    complete_by: str | Duration | None = None
     #: Options that were given and do not exist.
     unknown: Sequence[str] = ()
     place: str = ""
@@ -202,7 +203,8 @@ def _sister(granularity: str) -> Callable[..., ProcessDeclaration]:
     while it was switched off, or before it was registered, are worked.  `boxes`: only workers on
     these take it, by name or pattern (``"db-*"``).  `late`: what becomes of a finished interval of
     a recomputing process whose source has grown: ignore, mark or reprocess; it is looked at for
-    `late_for` seconds after its end, `late_every` so often.
+    `late_for` seconds after its end, `late_every` so often.  `complete_by`: what it promises, a
+    local time (``"06:00"``) or seconds after the interval's end.
     """
     return declare
 

@@ -862,6 +862,10 @@ class Engine:
         out = self._units.get(job)
         return out.get(unit_key or "") if out else None
 
+    def unit_out(self, job: Job) -> Unit | None:
+        """The unit that a job waits for, as it is known; for those who only look."""
+        return self._unit_of(job) if _has_unit(job) else None
+
     def _unit_of(self, job: Job) -> Unit | None:
         """The unit that a job waits for."""
         return self._unit((job.process, job.interval.start), job.unit)

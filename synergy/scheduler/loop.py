@@ -75,6 +75,7 @@ from synergy.logs import logger
 from synergy.ports import STANDBY, Bell, Clock, Listener, Publisher, Store
 from synergy.presence import Forgetting, read_workers
 from synergy.reading import read_loaded
+from synergy.scheduler.promises import PromiseWatch
 from synergy.scheduler.sources import Sources
 
 #: The leader's lease, and how often it is renewed (DESIGN §8.4: a standby takes over within 4 s).
@@ -141,6 +142,8 @@ class Scheduler:
         self._brought: dict[str, int] = {}
         #: The time that the engine was told last.
         self._seen: datetime | None = None
+        #: Made when the timetable was read.
+        self._promised: PromiseWatch | None = None
         self._watch = LeaseWatch(setting.clock, LEASE + RENEWAL)
         self._forgetting = Forgetting(setting.clock)
 
@@ -189,6 +192,8 @@ class Scheduler:
             self._follow_up(events)
             more = everything and not self._renewal_is_due()
             events = self._events() if more else []
+        if self._promised is not None:
+            self._promised.look(now)
         self._tidy(now)
         return worked
 
@@ -207,6 +212,13 @@ class Scheduler:
         self._to_ring.clear()
         self.engine = Engine(setting.catalog)
         self._follow_up([*self._slots(), loaded] if loaded.backfills else [loaded])
+        self._promised = PromiseWatch(store, self.engine, setting.clock.now())
+
+    def wake_at(self) -> datetime | None:
+        """When there is something to do, if nothing happens before."""
+        wake = self.engine.wake_at()
+        look = None if self._promised is None else self._promised.wake_at()
+        return look if wake is None else wake if look is None else min(wake, look)
 
     def close(self) -> None:
         """Store the ledgers and hand over the lease; what cannot be stored is not needed."""
@@ -252,7 +264,7 @@ class Scheduler:
 
     def _sleep(self) -> float:
         """Seconds until something is due; never longer than a poll."""
-        wake = self.engine.wake_at()
+        wake = self.wake_at()
         seconds = POLL.total_seconds()
         if wake is not None:
             seconds = min(seconds, (wake - self.setting.clock.now()).total_seconds())
@@ -496,6 +508,8 @@ class Scheduler:
         if self._stored_position > FEED_KEPT:
             store.prune_feed(self._stored_position - FEED_KEPT)
         self._forgetting.look(store)
+        if self._promised is not None:
+            self._promised.tidy(now)
         store.checkpoint()
 
     def _slots(self) -> list[Event]:

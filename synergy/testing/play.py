@@ -232,7 +232,7 @@ class Play:
 
     def _next(self) -> datetime | None:
         """When something happens next; never before now."""
-        wake = self.scheduler.engine.wake_at()
+        wake = self.scheduler.wake_at()
         if self._coming and (wake is None or self._coming[0][0] < wake):
             wake = self._coming[0][0]
         return None if wake is None else max(wake, self.clock.now())
@@ -279,7 +279,7 @@ class Play:
 
     def _settle(self, now: datetime) -> None:
         scheduler = self.scheduler
-        while scheduler.once() or ((wake := scheduler.engine.wake_at()) and wake <= now):
+        while scheduler.once() or ((wake := scheduler.wake_at()) and wake <= now):
             pass
 
     # workers

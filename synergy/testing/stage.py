@@ -114,7 +114,7 @@ class Stage:
     def until(self, instant: str | datetime) -> None:
         """Let time pass until an instant."""
         end = datetime.fromisoformat(instant) if isinstance(instant, str) else instant
-        while (wake := self.scheduler.engine.wake_at()) is not None and wake <= end:
+        while (wake := self.scheduler.wake_at()) is not None and wake <= end:
             self.clock.set(max(wake, self.clock.now()))
             self.settle()
         self.clock.set(end)
