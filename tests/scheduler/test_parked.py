@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -17,14 +18,15 @@ HOURS = "2026-11-20T00", "2026-11-20T01"
 
 
 def broken_stage(store: Store | None = None) -> tuple[Stage, Unit]:
-    """Its first hour was dispatched as only a process of another machine can be."""
+    """Its first hour runs provisionally, though no such run was begun: no machine has that."""
     levels = [daily("d", run="a:b"), hourly("h", run="a:b")]
     context = Context(tree("t", levels, start="2026-11-20", lag=0))
     stage = Stage(context, at="2026-11-20T00:30Z", store=store)
     now = stage.clock.now()
     job = stage.job("h", HOURS[0])
-    sent = machines.dispatched("continuous", job, now, final=False, consuming={})
-    unit = machines.unit_of(sent, stage.catalog.processes["h"].task, now)
+    open_run = machines.dispatched("continuous", job, now, final=False, consuming={})
+    unit = machines.unit_of(open_run, stage.catalog.processes["h"].task, now)
+    sent = replace(open_run, runs=0)
     stage.store.save_jobs([JobWrite(sent, 0)])
     stage.store.save_units([UnitWrite(unit, None)])
     return stage, unit

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from synergy.testing.cases import WITH_PLANS, WITH_POOLS
+from synergy.testing.cases import WITH_LATE, WITH_PLANS, WITH_POOLS
 
 
 @dataclass(frozen=True)
@@ -321,5 +321,43 @@ MUTANTS = (
             "return True\n    if job.state.finished and",
         ),
         seeds=range(WITH_PLANS + 191, WITH_PLANS + 192),
+    ),
+    Mutant(
+        "what ends on a mark is not marked",
+        Edit("core.engine:Engine._finish", "outdated=marked", "outdated=False"),
+        seeds=range(WITH_LATE + 30, WITH_LATE + 45),
+    ),
+    Mutant(
+        "what is kept on a mark is not marked",
+        Edit("core.engine:Engine._request", "outdated=marked", "outdated=False"),
+        seeds=range(WITH_LATE + 225, WITH_LATE + 235),
+    ),
+    Mutant(
+        "what is built on a mark is marked before it",
+        Edit(
+            "core.operations:Operations._carrying_out",
+            "plans.waves(self._desk.catalog, found.order)",
+            "[found.order]",
+        ),
+        seeds=range(WITH_LATE + 30, WITH_LATE + 45),
+    ),
+    Mutant(
+        "a scheduler does not know of the marks of before",
+        Edit(
+            "core.timetable:Timetable.load",
+            "any(ledger.marks for ledger in self.ledgers.values())",
+            "False",
+        ),
+        seeds=range(WITH_LATE + 30, WITH_LATE + 45),
+    ),
+    Mutant(
+        "the feed does not tell of marks",
+        Edit("core.timetable:standing_of", "made.outdated", "False"),
+        seeds=range(WITH_LATE, WITH_LATE + 10),
+    ),
+    Mutant(
+        "what is reopened keeps its mark",
+        Edit("core.machines:reopened", "outdated=False,", ""),
+        seeds=range(WITH_LATE + 10, WITH_LATE + 20),
     ),
 )

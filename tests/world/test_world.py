@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from synergy.testing.cases import KINDS_OF_SEEDS, WITH_PLANS, case_of
+from synergy.core.late import ACTOR
+from synergy.testing.cases import KINDS_OF_SEEDS, WITH_LATE, WITH_PLANS, case_of
 from synergy.testing.trials import failure_of, main, trial
 from synergy.testing.world import World
 from tests.world.mutants import MUTANTS
@@ -51,6 +52,24 @@ def test_plans_are_applied_refused_and_taken_back() -> None:
         "outdated": 2,
     }.items():
         assert told[what] >= least, told
+
+
+def test_late_data_is_noticed_and_what_is_marked_is_reopened() -> None:
+    """Else the blocks above would show little."""
+    told: Counter[str] = Counter()
+    for seed in range(WITH_LATE, WITH_LATE + 150):
+        store = trial(seed)[0].store
+        told.update(each.action for each in store.last_requests(1000) if each.actor == ACTOR)
+        marked: set[str] = set()
+        for entry in store.feed(0, 1 << 30):
+            if entry.transition.outdated:
+                marked.add(entry.key)
+                told["ended on a mark"] += entry.transition.before != entry.transition.after
+            elif entry.key in marked:
+                told["lost its mark"] += 1
+                marked.discard(entry.key)
+    for what in ("reprocess", "mark", "ended on a mark", "lost its mark"):
+        assert told[what] >= 5, told
 
 
 def test_everything_that_can_happen_happens() -> None:
