@@ -75,12 +75,14 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     starts = tuple(interval.start for interval in targets)
     now = SystemClock().now()
     made = plans.Plan()
+    options: dict[str, Json] = {}
     if args.verb != "trigger":
         if args.verb == "reprocess":
             _refuse_future(process, targets, now)
         named = [(process, interval) for interval in targets]
         made = plans.plan(reading.timetable, args.verb, named, now, only=args.only)
-    request = new_request(args.verb, process, starts, reason=args.reason, options=made.options())
+        options = made.options()
+    request = new_request(args.verb, process, starts, reason=args.reason, options=options)
     about = what(args.verb, process, targets) + (" only" if args.only else "")
     if args.plan:
         return _plan(reading, request, made, about, output)
