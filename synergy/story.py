@@ -74,7 +74,7 @@ class Story:
 
 
 def tell(reading: Reading, process: str, interval: Interval, now: datetime) -> Story | None:
-    """The story of a job whose unit is out, or that has ended; None of any other."""
+    """The story of a job whose unit was begun, or that has ended; None of any other."""
     job = reading.document(process, interval)
     if job is None or not (job.state.terminal or (job.unit and job.state.at_work)):
         return None
@@ -82,11 +82,20 @@ def tell(reading: Reading, process: str, interval: Interval, now: datetime) -> S
     earlier = range(max(1, job.generation - EARLIER), job.generation)
     keys = [key, *(unit_key(process, interval, number) for number in earlier)]
     units = reading.store.read_units(keys)
+    if not job.state.terminal and not _begun(units.get(key)):
+        return None
     teller = _Teller(reading, job, units.get(key), now)
     before = [
         _ended_before(number, units.get(keys[place])) for place, number in enumerate(earlier, 1)
     ]
     return teller.story([step for step in before if step is not None])
+
+
+def _begun(unit: Unit | None) -> bool:
+    """Whether any attempt of it was made."""
+    return unit is not None and any(
+        each.after == UnitState.IN_PROGRESS for each in unit.transitions
+    )
 
 
 def _ended_before(generation: int, unit: Unit | None) -> Step | None:
