@@ -33,9 +33,10 @@ from synergy.core.readiness import (
     judge,
 )
 from synergy.core.states import JobState, UnitState
+from synergy.history import recent_units, typical_duration
 from synergy.presence import WorkerRecord, bound_in_vain, holder_of
 from synergy.reading import Reading
-from synergy.words import ago, clock, instant, who
+from synergy.words import ago, clock, duration, instant, who
 
 #: Blockers of one interval that are counted, and that JSON lists.
 COUNTED, LISTED = 1000, 100
@@ -234,7 +235,8 @@ class Explanation:
 
 def explain(reading: Reading, process: str, interval: Interval, now: datetime) -> Explanation:
     """Why it stands as it does."""
-    chain = _chain(reading, process, interval, now)
+    root, *others = _chain(reading, process, interval, now)
+    chain = (_with_typical(reading, root), *others)
     ended = chain[-1].cause in (Cause.ENDED, Cause.STALE)
     if ended or not reading.present:
         after = Behind() if ended else behind(reading, process, interval, now)
@@ -246,6 +248,17 @@ def explain(reading: Reading, process: str, interval: Interval, now: datetime) -
         standstill=absent or _unanswered(reading, now),
         abandoned=bool(absent),
     )
+
+
+def _with_typical(reading: Reading, root: Link) -> Link:
+    """With how long its like took lately, where it is at work."""
+    if root.cause is not Cause.AT_WORK:
+        return root
+    typical = typical_duration(recent_units(reading.store, root.process))
+    if typical is None:
+        return root
+    took = duration(typical.total_seconds())
+    return replace(root, next=f"{root.next}; those of {root.process} take {took} (median)")
 
 
 def scheduler_absent(reading: Reading, now: datetime) -> str:

@@ -310,3 +310,15 @@ def test_what_is_marked_stale_says_why_and_what_makes_it_anew() -> None:
     assert told.cause is Cause.STALE
     assert told.text.startswith("its result of generation 1 stands and is marked stale (mark r1")
     assert [hint.words for hint in told.hints] == ["reprocess day 2026-11-18"]
+
+
+def test_what_is_at_work_says_how_long_its_like_took() -> None:
+    stage = a_stage(days())
+    for _ in range(3):
+        unit = stage.claim(limit=1)[0]
+        stage.clock.advance(timedelta(seconds=12))
+        stage.report(unit)
+    stage.claim(limit=1)
+    told = explained(stage, "day", "2026-11-13").root
+    assert told.cause is Cause.AT_WORK
+    assert told.next.endswith("; those of day take 12 s (median)")
