@@ -59,14 +59,13 @@ class House:
     folder: Path
     database: Path
     rings: list[str] = field(default_factory=list)
-    _cookies: dict[Role, str] = field(default_factory=dict)
 
     def browser(self, role: Role) -> "Browser":
         """Somebody of that role, logged in."""
         if role is Role.NOBODY:
             return Browser(self, "")
-        if role not in self._cookies:
-            accounts = self.console.accounts
+        accounts = self.console.accounts
+        if role.word not in accounts.users():
             with accounts._accounts.changing() as content:  # hashing takes its time, on purpose
                 content.setdefault("users", {})[role.word] = {
                     "role": role.word,
@@ -75,8 +74,7 @@ class House:
                     "disabled": False,
                     "made_at": 0,
                 }
-            self._cookies[role] = self.console.sessions.begin(accounts.users()[role.word])
-        return Browser(self, self._cookies[role])
+        return Browser(self, self.console.sessions.begin(accounts.users()[role.word]))
 
     @property
     def now(self) -> datetime:

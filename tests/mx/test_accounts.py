@@ -17,7 +17,7 @@ from synergy.mx.files import secret_of
 from synergy.mx.roles import Role
 from synergy.mx.sessions import Sessions, Throttle
 
-from .conftest import ORIGIN, PASSWORD, START, Browser, House
+from .conftest import PASSWORD, START, Browser, House
 
 
 @pytest.mark.parametrize(
@@ -294,4 +294,3 @@ def test_every_login_and_refusal_is_written_down(house: House) -> None:
     ]
     assert house.console.audit.verify().problems == ()
     assert PASSWORD not in json.dumps(house.console.audit.newest(100))
-    assert ORIGIN
