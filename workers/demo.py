@@ -138,7 +138,7 @@ def run(args: argparse.Namespace, output: Output) -> int:
 
 def show(args: argparse.Namespace, project: Project, output: Output) -> int:
     """Run what was prepared; the exit code."""
-    catalog = checked(project)
+    catalog = checked(project, output)
     embedded = project.broker == "none"
     output.note(f"data       {settings.DATA}")
     output.note(f"store      {masked(project.store)}")
