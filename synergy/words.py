@@ -31,7 +31,9 @@ def ago(then: datetime, now: datetime) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``3.2 s``, ``4 min 10 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    """``48 ms``, ``3.2 s``, ``4 min 10 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    if seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     for size, name, smaller, smaller_name in (
