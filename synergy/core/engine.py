@@ -533,7 +533,7 @@ class Engine:
     def _request_oldest(self, line: _Line, now: datetime) -> bool:
         """Request a unit for the oldest interval, or for that of a backfill whose turn it is; False
         where there is none."""
-        lane = self._lane_turn(line, now)[1] if line.aside else None
+        lane = self._lane_turn(line, now)[1] if self.lanes.lanes or line.aside else None
         if lane is None:
             interval = self._oldest(line, now)
         else:
@@ -549,9 +549,21 @@ class Engine:
     def _lane_turn(self, line: _Line, now: datetime) -> tuple[_Turn | None, Lane | None]:
         """When a line has its turn, and the lane that has it; None: those beside all lanes."""
         priority = line.process.task.priority
+        if self.lanes.lanes:
+            self._due(line, now)  # what has fallen due may belong to one of them
+        waiting = self._waiting_lanes(line, now)
         oldest = self._first(line, now)
         best: _Turn | None = None if oldest is None else (-priority, oldest)
         of: Lane | None = None
+        for lane, start in waiting:
+            turn = (-priority, _FIRST) if self.lanes.is_eager(lane) else (LOWERED - priority, start)
+            if best is None or turn < best:
+                best, of = turn, lane
+        return best, of
+
+    def _waiting_lanes(self, line: _Line, now: datetime) -> list[tuple[Lane, datetime]]:
+        """The lanes that have room for something of a line, and where the next of each begins."""
+        found = []
         for key in list(line.aside):
             waiting = line.aside[key]
             lane = self.lanes.lanes.get(key)
@@ -561,11 +573,8 @@ class Engine:
                     line.queued.discard(interval.start)
                     self.consider(line.process.name, interval, now)
             elif self.lanes.full(lane) is None:
-                eager = self.lanes.is_eager(lane)
-                turn = (-priority, _FIRST) if eager else (LOWERED - priority, waiting[0][1].start)
-                if best is None or turn < best:
-                    best, of = turn, lane
-        return best, of
+                found.append((lane, waiting[0][1].start))
+        return found
 
     def _share_out(self, pool: str, now: datetime) -> None:
         """Give the free places of a pool to what is ready of its members: to the highest priority
@@ -636,6 +645,7 @@ class Engine:
             if gap != interval.start:
                 line.due = interval = line.within(process.calendar.starting_at(gap))
             elif self._is_beside(process.name, interval):
+                self.consider(process.name, interval, now)
                 line.due = interval = line.within(process.calendar.next(interval))
             else:
                 return interval
@@ -809,7 +819,7 @@ class Engine:
     # backfills
 
     def _is_beside(self, name: str, interval: Interval) -> bool:
-        """Whether an interval of the calendar belongs to a backfill, and so has been woken."""
+        """Whether an interval of the calendar belongs to a backfill, and so goes its way."""
         if not self.lanes.lanes:
             return False
         job = self.timetable.active.get((name, interval.start))

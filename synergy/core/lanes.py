@@ -326,21 +326,24 @@ class Lanes:
 
     def go_on(self, now: datetime) -> None:
         """Open what there is room for; end what is done."""
-        for key, lane in list(self.lanes.items()):
-            backfill = lane.backfill
-            if lane.writing is not None or lane.busy:
-                continue
-            if backfill.over:
-                if not lane.held:
-                    del self.lanes[key]
-            elif backfill.state != RUNNING:
-                continue
-            elif backfill.front != lane.opened:
-                self._open(lane, now)
-            elif backfill.exhausted:
-                if not (lane.open or lane.held):
-                    self._write(lane, replace(backfill, state=DONE, ended_at=now))
-            elif not backfill.paused and 2 * len(lane.open) <= lane.open_ahead:
+        for lane in list(self.lanes.values()):
+            if not (lane.writing or lane.busy):
+                self._go_on(lane, now)
+
+    def _go_on(self, lane: Lane, now: datetime) -> None:
+        backfill = lane.backfill
+        if backfill.state == RUNNING and backfill.front != lane.opened:
+            self._open(lane, now)
+            if lane.busy:
+                return
+        if backfill.over:
+            if not lane.held:
+                del self.lanes[backfill.id]
+        elif backfill.state == RUNNING and backfill.exhausted:
+            if not (lane.open or lane.held):
+                self._write(lane, replace(backfill, state=DONE, ended_at=now))
+        elif backfill.state == RUNNING and not backfill.paused:
+            if 2 * len(lane.open) <= lane.open_ahead:
                 self._write(lane, backfill.advanced(self._calendar(lane), lane.open_ahead))
 
     def _open(self, lane: Lane, now: datetime) -> None:

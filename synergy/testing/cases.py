@@ -27,7 +27,9 @@ from synergy.core.context import (
     weekly,
 )
 from synergy.core.intervals import Interval
+from synergy.core.lanes import built_on_itself
 from synergy.core.model import Json
+from synergy.core.plans import Ranges
 
 #: Days on which the timetables begin; two of them before a change of the clocks.
 BEGINNINGS: Final = (
@@ -67,8 +69,10 @@ WITH_LATE: Final = 2_000_000
 #: From this one on there are operators who plan, apply, withdraw and unskip, in the cases of the
 #: seeds from 0 on.
 WITH_PLANS: Final = 3_000_000
+#: From this one on there are backfills, in the cases of the seeds that have pools.
+WITH_BACKFILLS: Final = 4_000_000
 #: The first seed of each kind that is not the plain one.
-KINDS_OF_SEEDS: Final = (WITH_POOLS, WITH_LATE, WITH_PLANS)
+KINDS_OF_SEEDS: Final = (WITH_POOLS, WITH_LATE, WITH_PLANS, WITH_BACKFILLS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +150,8 @@ def _watched(level: ProcessDeclaration, lately: Random) -> ProcessDeclaration:
 
 def case_of(seed: int) -> Case:
     """The case of a seed: the same in every process and on every machine."""
+    if seed >= WITH_BACKFILLS:
+        return _with_backfills(case_of(seed - WITH_BACKFILLS + WITH_POOLS))
     if seed >= WITH_PLANS:
         return _with_plans(case_of(seed - WITH_PLANS))
     most = LARGE if seed % 5 == 4 else SMALL
@@ -155,6 +161,31 @@ def case_of(seed: int) -> Case:
             if sum(map(len, maker.intervals.values())) <= most:
                 return maker.case()
     raise AssertionError(f"no case for seed {seed}")
+
+
+def _with_backfills(case: Case) -> Case:
+    """The same case, and backfills, perhaps with a pause, perhaps not to the end."""
+    chance, within = Random(f"backfills/{case.seed}"), case.calm_after
+    able = [name for name in case.intervals if not built_on_itself(case.catalog, name)]
+    filed: list[Filed] = []
+    for number in range(chance.choice([1, 1, 2]) if able else 0):
+        name, id_ = chance.choice(able), f"fill{number}"
+        first, last = sorted(chance.choices(case.intervals[name], k=2), key=lambda i: i.start)
+        there = [i for i in case.intervals[name] if first.start <= i.start <= last.start]
+        options: dict[str, Json] = {
+            "targets": [*Ranges.of((name, i) for i in there).bounds[name]],
+            "total": len(there),
+            "force": chance.random() < 0.7,
+            "order": chance.choice(["oldest", "newest"]),
+        }
+        at = chance.uniform(0, within * 0.8)
+        filed.append(Filed(id_, at, "backfill", name, (), options))
+        then = sorted(chance.uniform(at, within) for _ in range(2))
+        changes = chance.choice([[], [], ["pause", "resume"], ["cancel"]])
+        for change, when in zip(changes, then, strict=False):
+            options = {"change": change, "id": id_}
+            filed.append(Filed(f"{id_}-{change}", when, "backfill", name, (), options))
+    return replace(case, requests=(*case.requests, *filed))
 
 
 def _with_plans(case: Case) -> Case:

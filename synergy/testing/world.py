@@ -32,6 +32,7 @@ from typing import Any, Final, TypeVar
 from greenlet import getcurrent, greenlet
 
 from synergy.core import plans
+from synergy.core.backfills import backfills_of
 from synergy.core.catalog import Catalog
 from synergy.core.intervals import Interval
 from synergy.core.model import (
@@ -1125,6 +1126,10 @@ class World:
         units = [unit.key for unit in store.active_units()]
         if units:
             self._found("L3", f"units are left: {units}")
+        documents = store.read_documents("backfills")
+        going = [key for key, each in backfills_of(documents).items() if not each.over]
+        if going:
+            self._found("L3", f"backfills are left: {going}")
         self._check_feed()
         self._check_timetables()
         self._check_firings()
