@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
+from math import prod
 from statistics import pstdev
 
 from synergy.app import programs_of
@@ -32,6 +33,7 @@ from synergy.core.model import (
     JobWrite,
     Json,
     LedgerRecord,
+    Standing,
     Unit,
     UnitWrite,
     job_key,
@@ -65,6 +67,9 @@ SILENT = timedelta(seconds=15)
 SELDOM = parse_trigger("every 86400")
 #: Units of a play that may be spent on what is not needed for its interval.
 MANY = 800
+#: So long before it is due the end of a far interval is played, and how busy workers may be for
+#: that to be enough.
+WINDOW, BUSY = timedelta(hours=36), 0.5
 #: So few recorded runs are worth a word.
 FEW = 5
 #: Batches of transitions between looks at the clock.
@@ -134,9 +139,17 @@ class Durations:
 
     def fails(self, chance: random.Random, failures: int) -> bool:
         """Whether the attempt after so many failures fails, too."""
+        return chance.random() < self._failing(failures)
+
+    def _failing(self, failures: int) -> float:
+        """The share of those that failed as often before and failed once more."""
         reached = len(self.failures) - bisect_left(self.failures, failures)
         beyond = len(self.failures) - bisect_right(self.failures, failures)
-        return reached > 0 and chance.random() < beyond / reached
+        return beyond / reached if reached else 0.0
+
+    def chance_of_failure(self, attempts: int) -> float:
+        """The chance that so many attempts fail one after the other."""
+        return prod(map(self._failing, range(attempts)))
 
 
 def durations_of(units: Iterable[Unit], of: Iterable[str]) -> Durations | None:
@@ -235,6 +248,51 @@ class Scene:
         )
         words = (f"left out, beside the share of the workers' time that they take: {told}",)
         return part, words if left else ()
+
+    def leap_to(self, due: datetime) -> datetime | None:
+        """From where on the end of what is due then has to be played, when nothing is behind; None
+        where it is near, or where workers are so busy that being behind may last."""
+        slowest = max(
+            sum(known.seconds) / len(known.seconds)
+            for name, known in self.durations.items()
+            if name in self.catalog.processes
+        )
+        leap = due - max(WINDOW, timedelta(seconds=slowest) * 20)
+        if leap - self.now < WINDOW:
+            return None
+        busy = sum(self._load(name, due) for name in self.catalog.processes)
+        return leap if busy < BUSY else None
+
+    def leapt(self, to: datetime) -> "Scene":
+        """The scene at a later instant, where nothing is behind."""
+        ledgers = []
+        done = Standing(JobState.PROCESSED, 1, 1, 1)
+        for name, process in self.catalog.processes.items():
+            ledger = Ledger.of_content(self.timetable.ledgers[name].content())
+            start, end = self.catalog.spans[name]
+            stop = process.calendar.containing(max(to - process.lag, start)).start
+            stop = stop if end is None else min(stop, end)
+            runs = [*ledger.runs(start, stop), (stop, None)]
+            for (at, standing), (following, _) in pairwise(runs):
+                if standing is None:
+                    ledger.put(Interval(at, following, ""), done)
+            ledgers.append(LedgerRecord(name, 0, ledger.content()))
+        freeruns = {
+            name: replace(freerun, start=to) for name, freerun in self.catalog.freeruns.items()
+        }
+        catalog = replace(self.catalog, freeruns=freeruns)
+        return replace(self, catalog=catalog, now=to, jobs=(), units=(), ledgers=tuple(ledgers))
+
+    def given_up(self, name: str, start: datetime, end: datetime) -> float:
+        """The chance that one of the intervals of a process between these instants is given up."""
+        process = self.catalog.processes[name]
+        if process.on_failure != "hold" or end <= start:
+            return 0.0
+        one = process.calendar.containing(start)
+        number = (end - start) / (one.end - one.start)
+        each = self.durations[name].chance_of_failure(process.task.max_attempts)
+        kept: float = (1.0 - each) ** number
+        return 1.0 - kept
 
     def _load(self, name: str, until: datetime) -> float:
         """Which share of the workers' time a process will take, about."""
@@ -474,9 +532,11 @@ def foretell(
             stuck=stuck, assumed=tuple(_assumed(scene, reach)),
         )  # fmt: skip
     needed = scene.catalog.closure([process])
-    due = due_of(scene.catalog, process, interval)
-    part, left = scene.lessened(needed, max(due, scene.now))
+    due = max(due_of(scene.catalog, process, interval), scene.now)
+    part, left = scene.lessened(needed, min(due, scene.now + 2 * WINDOW))
     target = _Target(part, process, interval, reach)
+    if target.leap is not None:
+        left = (*left, _leapt_over(target.leap))
     until = clock() + budget
     made: list[_Made] = []
     while len(made) < plays and (not made or clock() < until):
@@ -571,8 +631,18 @@ _BEGUN = UnitState.IN_PROGRESS.value
 _Trace = dict[tuple[str, datetime], _Seen]
 
 
+def _leapt_over(leap: datetime) -> str:
+    until = leap.strftime("%Y-%m-%d %H:%M")
+    return f"from when nothing is behind until {until} UTC only what is given up counts"
+
+
 class _Target:
-    """An interval, and the plays that are made for it."""
+    """An interval, and the plays that are made for it.
+
+    A far one is played in two parts.  When nothing is behind any more, it does not matter how long
+    what has just ended took: the play leaps to shortly before the interval is due, where again
+    nothing is behind.  What is given up on the way counts, by its share.
+    """
 
     def __init__(
         self,
@@ -583,27 +653,64 @@ class _Target:
     ) -> None:
         self.scene, self.process, self.interval, self.reach = scene, process, interval, reach
         self._key = job_key(process, interval)
-        self._until = max(due_of(scene.catalog, process, interval), scene.now) + LONGEST
+        due = max(due_of(scene.catalog, process, interval), scene.now)
+        self._until = due + LONGEST
+        #: Where a play goes on that has leapt; None where it is to be played through.
+        self.leap = scene.leap_to(due)
+        self._after = None if self.leap is None else scene.leapt(self.leap)
 
     def once(
         self, number: int, out_of_time: Callable[[], bool], trace: _Trace | None = None
     ) -> _Made | None:
         """Play until it is complete, or never will be; None where there is no time for that."""
-        for place, entries in enumerate(self._play(number).run()):
-            for entry in entries:
-                if trace is not None:
-                    _note(trace, entry)
-                if entry.kind == "job" and entry.transition.after in _OVER:
-                    if entry.transition.after == JobState.FAILED.value and self._rests_on(entry):
-                        return _Made(number, None, f"{entry.process} was given up")
-                    if entry.key == self._key:
-                        return _Made(number, entry.transition.at, "")
+        play = self.scene.play(self._seed(number), self._until)
+        for place, entries in enumerate(play.run()):
+            made = self._over(number, entries, trace)
+            if made is not None:
+                return made
             if place % LOOK == 0 and out_of_time():
                 return None
-        return _Made(number, None, f"it was not complete within {LONGEST.days} days")
+            now = play.clock.now()
+            if self.leap is not None and now < self.leap and play.scheduler.engine.idle:
+                return self._leap(number, now, out_of_time, trace)
+        return _Made(number, None, _NOT_IN_TIME)
 
-    def _play(self, number: int) -> Play:
-        return self.scene.play(f"{self.scene.now.isoformat()} {self._key} {number}", self._until)
+    def _leap(
+        self, number: int, now: datetime, out_of_time: Callable[[], bool], trace: _Trace | None
+    ) -> _Made | None:
+        """Go on with a play shortly before the interval is due."""
+        assert self.leap is not None
+        assert self._after is not None
+        seed = f"{self._seed(number)} leap"
+        chance = random.Random(seed)
+        for name, (start, end) in self.reach.items():
+            share = self.scene.given_up(name, max(start, now), min(end, self.leap))
+            if chance.random() < share:
+                return _Made(number, None, f"{name} was given up")
+        for place, entries in enumerate(self._after.play(seed, self._until).run()):
+            made = self._over(number, entries, trace)
+            if made is not None:
+                return made
+            if place % LOOK == 0 and out_of_time():
+                return None
+        return _Made(number, None, _NOT_IN_TIME)
+
+    def _over(
+        self, number: int, entries: Iterable[FeedEntry], trace: _Trace | None
+    ) -> _Made | None:
+        """How the play comes out, once that is known."""
+        for entry in entries:
+            if trace is not None:
+                _note(trace, entry)
+            if entry.kind == "job" and entry.transition.after in _OVER:
+                if entry.transition.after == JobState.FAILED.value and self._rests_on(entry):
+                    return _Made(number, None, f"{entry.process} was given up")
+                if entry.key == self._key:
+                    return _Made(number, entry.transition.at, "")
+        return None
+
+    def _seed(self, number: int) -> str:
+        return f"{self.scene.now.isoformat()} {self._key} {number}"
 
     def _rests_on(self, entry: FeedEntry) -> bool:
         start, end = self.reach.get(entry.process, (_EPOCH, _EPOCH))
@@ -671,6 +778,7 @@ def _note(trace: _Trace, entry: FeedEntry) -> None:
     seen.see(entry)
 
 
+_NOT_IN_TIME = f"it was not complete within {LONGEST.days} days"
 _OVER = frozenset(state.value for state in TERMINAL)
 
 

@@ -5,10 +5,12 @@ import math
 import random
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 
 import pytest
 
+from synergy import forecast
 from synergy.bench.foresight import World, coverage
 from synergy.core.building import build
 from synergy.core.context import (
@@ -22,6 +24,7 @@ from synergy.core.context import (
     previous,
     program,
     tree,
+    yearly,
 )
 from synergy.core.model import Unit
 from synergy.core.states import UnitState
@@ -214,6 +217,73 @@ def test_a_month_of_hours_is_foretold_in_a_few_seconds() -> None:
     assert [step.process for step in told.path] == ["hour", "day", "month"]
 
 
+def test_a_far_interval_is_leapt_to_when_nothing_is_behind() -> None:
+    """Of a month and of a year only the last days are played."""
+    now = at("2026-11-02T02:20")
+    context = Context(
+        tree("t", [yearly("year", run="w:f"), monthly("month", run="w:f"), *levels()], start=START),
+        freerun("often", run="w:f", at="every 3600", start=at(f"{START}T00:00")),
+    )
+    reading = played(context, now)
+    scene = scene_of(reading, now)
+    for name, label in (("month", "2026-11"), ("year", "2026"), ("day", "2027-03-28")):
+        interval = reading.catalog.processes[name].calendar.parse(label)
+        ticks = count()
+        told = foretell(scene, name, interval, plays=3, budget=1e9, clock=lambda t=ticks: next(t))
+        lasts = timedelta(minutes={"month": 6, "year": 8, "day": 4}[name])
+        assert told.plays == 3
+        assert told.median is not None
+        apart = told.median - interval.end - timedelta(minutes=5) - lasts
+        assert abs(apart) < lasts, "of days, months and years one is recorded, or none"
+        assert next(ticks) < 3 * 12, "looks at the clock: one for each 64 steps"
+        assert any("nothing is behind until" in text for text in told.assumed)
+
+
+def test_a_leap_and_a_play_without_one_foretell_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(6)
+    reading = Reading(world.store, world.catalog)
+    scene = scene_of(reading, world.now)
+    day = scene.catalog.processes["day"].calendar.containing(world.now + timedelta(days=5))
+    busy = sum(scene._load(name, day.end) for name in scene.catalog.processes)
+    assert busy < forecast.BUSY, "a world that leaps"
+    leapt = foretell(scene, "day", day, plays=59, budget=math.inf)
+    monkeypatch.setattr(forecast, "BUSY", 0.0)
+    through = foretell(scene, "day", day, plays=59, budget=math.inf)
+    assert any("nothing is behind" in text for text in leapt.assumed)
+    assert not any("nothing is behind" in text for text in through.assumed)
+    assert leapt.median is not None
+    assert through.median is not None
+    assert leapt.low is not None
+    assert leapt.high is not None
+    apart = abs(leapt.median - through.median)
+    assert apart < (leapt.high - leapt.low) / 3
+    assert leapt.low < through.median < leapt.high
+
+
+def test_where_workers_are_busy_nothing_is_leapt_over() -> None:
+    now = at("2026-11-02T00:00")
+    reading = played(days(program("w", slots=1)), now, seconds=2400)
+    day = reading.catalog.processes["day"].calendar.parse("2026-11-06")
+    told = foretell(scene_of(reading, now), "day", day, plays=1, budget=math.inf)
+    assert not any("nothing is behind" in text for text in told.assumed)
+
+
+def test_what_is_given_up_on_the_way_counts() -> None:
+    """One of forty hours was given up: of three hundred that are leapt over, some will be."""
+    stage = Stage(days(max_attempts=1), at=f"{START}T00:00Z")
+    stage.until("2026-11-02T16:00Z")
+    for place, unit in enumerate(stage.claim(only="hour")):
+        stage.report(unit, fails) if place == 39 else stage.report(unit)
+    scene = scene_of(Reading(stage.store, stage.catalog), stage.clock.now())
+    month = stage.clock.now() + timedelta(days=30)
+    chance = scene.given_up("hour", stage.clock.now(), month)
+    assert chance > 0.99
+    assert scene.given_up("day", stage.clock.now(), month) == 0.0
+    far = stage.interval("day", "2026-12-01")
+    told = foretell(scene, "day", far, plays=19, budget=math.inf)
+    assert told.median is not None, "the day itself does not rest on those before"
+
+
 # what an interval rests on
 
 
@@ -311,7 +381,7 @@ def test_provisional_runs_do_not_make_a_forecast_long() -> None:
 
 @pytest.mark.slow
 def test_nine_of_ten_bands_hold_what_happens() -> None:
-    told = coverage(200)
+    told = coverage(120)
     assert told["band"] == pytest.approx(0.9)
     assert 0.85 <= told["within"] <= 0.95, told
     assert 0.4 <= told["before_the_median"] <= 0.6, told
