@@ -4,9 +4,10 @@ Nothing here looks at other jobs; that is what readiness, plans and the engine a
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
-from synergy.core.model import REQUESTS_REMEMBERED, Job, Json, Task, Unit, unit_key
+from synergy.core.model import REQUESTS_REMEMBERED, Job, Json, Task, Unit, requested, unit_key
 from synergy.core.recovery import REASON_LIMIT
 from synergy.core.states import (
     IllegalTransition,
@@ -42,16 +43,9 @@ def dispatched(
 def unit_of(job: Job, task: Task, now: datetime, low: Json = None, high: Json = None) -> Unit:
     """The unit that a dispatched job asks for; made again from the same job it has the same key."""
     final = job.unit == unit_key(job.process, job.interval, job.generation)
-    return Unit(
-        process=job.process,
-        interval=job.interval,
-        generation=job.generation,
-        run=0 if final else job.runs,
-        task=task,
-        created_at=now,
-        low=low,
-        high=high,
-    )
+    run = 0 if final else job.runs
+    unit = requested(job.process, job.interval, job.generation, run, task, now)
+    return unit if low is None and high is None else replace(unit, low=low, high=high)
 
 
 def after_unit(

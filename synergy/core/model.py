@@ -258,6 +258,23 @@ def unit_key(process: str, interval: Interval, generation: int, run: int = 0) ->
     return f"{process}@{interval.label}#{generation}" + (f".{run}" if run else "")
 
 
+def requested(
+    process: str, interval: Interval, generation: int, run: int, task: Task, at: datetime
+) -> Unit:
+    """A unit as it is made first."""
+    made = object.__new__(Unit)
+    made.__dict__ = fields = _REQUESTED.copy()
+    fields["process"], fields["interval"], fields["generation"] = process, interval, generation
+    fields["run"], fields["task"], fields["created_at"] = run, task, at
+    return made
+
+
+#: What all units have in common at first; see `_EMBRYO`.
+_REQUESTED = Unit(
+    process="", interval=_ALL_TIME, generation=1, task=Task(), created_at=_ALL_TIME.start
+).__dict__
+
+
 @dataclass(frozen=True, slots=True)
 class Fence:
     """What a write on a unit is conditional on (protocol D1): a superseded holder cannot pass."""
@@ -332,12 +349,11 @@ Document = TypeVar("Document", Job, Unit)
 
 
 def _next(
-    document: Document, state: JobState | UnitState, reason: str, changes: Mapping[str, Any]
+    document: Document, state: JobState | UnitState, reason: str, changes: dict[str, Any]
 ) -> Document:
     """The next version of a document, its transition still missing."""
     following = object.__new__(type(document))
-    following.__dict__ = fields = document.__dict__.copy()
-    fields.update(changes)
+    following.__dict__ = fields = document.__dict__ | changes
     assert len(fields) == len(document.__dict__), f"one of {[*changes]} is no field"
     fields["state"], fields["version"], fields["reason"] = state, document.version + 1, reason
     return following

@@ -17,6 +17,8 @@ from synergy.core.intervals import Interval
 from synergy.core.model import FeedEntry, Job, Json, LedgerRecord, Standing, embryo
 from synergy.core.states import TERMINAL, JobState
 
+#: Before everything.
+_NEVER = datetime.min.replace(tzinfo=UTC)
 #: Index of "nothing known".
 _GAP = 0
 
@@ -24,21 +26,22 @@ _GAP = 0
 class Ledger:
     """What is known of every interval of one process."""
 
-    __slots__ = ("_codes", "_numbers", "_standings", "_starts")
+    __slots__ = ("_codes", "_end", "_numbers", "_standings", "_starts")
 
     def __init__(self) -> None:
         # Four bytes hold the seconds from 1970 to 2106; where they do not, eight do.
         self._starts = array("I")
         self._codes = array("H")
+        #: Where the last run begins, which is a gap.
+        self._end = _NEVER
         self._standings: list[Standing | None] = [None]
         self._numbers: dict[Standing | None, int] = {None: _GAP}
 
     def at(self, instant: datetime) -> Standing | None:
         """How the interval that starts there stands; None is not (yet, or again) terminal."""
-        second, starts = _second(instant), self._starts
-        if not starts or second >= starts[-1]:  # beyond the last run, as nearly always
+        if instant >= self._end:  # as nearly always
             return None
-        place = bisect_right(starts, second) - 1
+        place = bisect_right(self._starts, _second(instant)) - 1
         return self._standings[self._codes[place]] if place >= 0 else None
 
     def put(self, interval: Interval, standing: Standing | None) -> None:
@@ -48,6 +51,7 @@ class Ledger:
         starts, codes = self._starts, self._codes
         if starts and start == starts[-1] and code == codes[-2]:  # the last run becomes longer
             self._starts = _spliced(starts, len(starts) - 1, len(starts), [end])
+            self._end = interval.end
             return
         low = bisect_left(starts, start)
         high = bisect_right(starts, end, low)
@@ -64,6 +68,7 @@ class Ledger:
             new_codes.append(after)
         self._starts = _spliced(starts, low, high, new_starts)
         self._codes = _spliced(codes, low, high, new_codes)
+        self._find_end()
 
     def runs(self, start: datetime, end: datetime) -> Iterator[tuple[datetime, Standing | None]]:
         """The runs that cover ``[start, end)``: where each begins within it, and how it stands."""
@@ -87,10 +92,9 @@ class Ledger:
 
     def gap_from(self, instant: datetime) -> datetime:
         """The first instant, this one or later, of which nothing is known."""
-        second, starts = _second(instant), self._starts
-        if not starts or second >= starts[-1]:
+        if instant >= self._end:
             return instant
-        place = bisect_right(starts, second) - 1
+        place = bisect_right(self._starts, _second(instant)) - 1
         if place < 0 or self._codes[place] == _GAP:
             return instant
         return _instant(self._starts[self._codes.index(_GAP, place)])  # the last run is a gap
@@ -99,6 +103,7 @@ class Ledger:
         """One of its own that stands the same."""
         same = Ledger()
         same._starts, same._codes = self._starts[:], self._codes[:]
+        same._end = self._end
         same._standings, same._numbers = [*self._standings], dict(self._numbers)
         return same
 
@@ -122,6 +127,7 @@ class Ledger:
         ledger._codes = _spliced(ledger._codes, 0, 0, content["codes"])
         for state, *rest in content["standings"]:
             ledger._code(Standing(JobState(state), *rest))
+        ledger._find_end()
         return ledger
 
     @property
@@ -136,6 +142,9 @@ class Ledger:
             self._starts.buffer_info()[1] * self._starts.itemsize
             + self._codes.buffer_info()[1] * self._codes.itemsize
         )
+
+    def _find_end(self) -> None:
+        self._end = _instant(self._starts[-1]) if self._starts else _NEVER
 
     def _code(self, standing: Standing | None) -> int:
         code = self._numbers.get(standing)

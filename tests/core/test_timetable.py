@@ -84,9 +84,12 @@ def test_a_ledger_says_the_same_as_a_plain_map(
         gaps = [other.start for other in line[number:] if ledger.at(other.start) is None]
         assert ledger.gap_from(one.start) == (gaps[0] if gaps else line[-1].end)
 
-    again = Ledger.of_content(json.loads(json.dumps(ledger.content())))
-    assert [again.at(one.start) for one in line] == wanted
-    assert again.content() == ledger.content()
+    for again in (Ledger.of_content(json.loads(json.dumps(ledger.content()))), ledger.copy()):
+        assert [again.at(one.start) for one in line] == wanted
+        assert [again.gap_from(one.start) for one in line] == [
+            ledger.gap_from(one.start) for one in line
+        ]
+        assert again.content() == ledger.content()
     assert ledger.size <= 6 * (len(changes) + 2)
 
 
