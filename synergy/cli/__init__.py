@@ -39,6 +39,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "apply": ("plans", "carry a stored plan out"),
     "withdraw": ("plans", "give a plan up, or take back what of a request has not begun"),
     "plans": ("plans", "list what was planned and asked for, or show one of them"),
+    "backfill": ("backfill", "run past intervals again, little by little beside the live work"),
     "process": ("process", "which processes and freeruns are switched off; switch them off and on"),
     "trigger": ("requests", "fire a freerun now, or end a back-off or pause"),
     "console": ("console", "the web console: where it is, its users, tokens and audit"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from synergy.app import broker_trouble
+from synergy.cli.backfill import going_on
 from synergy.cli.boxes import all_bound_in_vain, standing_by
 from synergy.cli.naming import reading_of
 from synergy.cli.output import Output, Styled, ago, clock, command, instant, who
@@ -124,6 +125,8 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
             Styled(words, "red" if broken else "yellow"),
             f": {command('promises')}",
         )
+    for text in going_on(reading):
+        output.line(f"backfill   {text}")
     if reading.loaded.requests:
         output.line(f"requests   {len(reading.loaded.requests)} filed, not carried out yet")
     output.line()

@@ -143,11 +143,11 @@ class Backfill:
 
     def most_out(self, slots: int) -> int:
         """How many units of it may be out at once, of so many slots."""
-        return max(1, math.floor(self.max_share * slots))
+        return units_out(self.min_share, self.max_share, slots)[1]
 
     def least_out(self, slots: int) -> int:
         """How many of these go out with the priority that its process has."""
-        return min(self.most_out(slots), math.ceil(self.min_share * slots))
+        return units_out(self.min_share, self.max_share, slots)[0]
 
     @property
     def _back(self) -> bool:
@@ -197,6 +197,12 @@ class Backfill:
                 "requests": tuple(content["requests"]),
             }
         )
+
+
+def units_out(min_share: float, max_share: float, slots: int) -> tuple[int, int]:
+    """How many units are out whatever else there is, and at most, by their shares of the slots."""
+    most = max(1, math.floor(max_share * slots))
+    return min(most, math.ceil(min_share * slots)), most
 
 
 def backfills_of(

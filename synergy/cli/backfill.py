@@ -1,0 +1,432 @@
+"""``backfill``: past intervals run again little by little, beside the live work."""
+
+import argparse
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import islice
+
+from synergy.cli.filing import carried_out, filing_options, new_request
+from synergy.cli.naming import interval_range, process_named, reading_of
+from synergy.cli.output import Output, Styled, clock, command, duration, instant
+from synergy.cli.requests import ASKS_ABOVE
+from synergy.clock import SystemClock
+from synergy.core import plans
+from synergy.core.backfills import (
+    HOLDING,
+    MAX_SHARE,
+    MIN_SHARE,
+    ORDERS,
+    RUNNING,
+    Backfill,
+    backfills_of,
+    units_out,
+)
+from synergy.core.intervals import Interval
+from synergy.core.lanes import CHANGES, SLOTS, built_on_itself
+from synergy.core.model import Json, job_key
+from synergy.core.states import TERMINAL, JobState
+from synergy.core.switches import NOT_CAUGHT_UP
+from synergy.errors import BadInput, Conflict, NotFound
+from synergy.history import recent_units, typical_duration
+from synergy.project import Project
+from synergy.reading import Reading
+
+#: Jobs read in one go.
+CHUNK = 500
+#: What an interval needs a run for, the worst first, and what is left as it is.
+_WANTED = ("failed", "marked stale", "not caught up", "done already")
+_LEFT = ("skipped by somebody", "finished", "open, and runs anyway")
+
+
+def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Options of the verb."""
+    parser.add_argument(
+        "what",
+        metavar="PROCESS|list|pause|resume|cancel",
+        help="which process; or: list all backfills, pause one, let it go on, or end it",
+    )
+    parser.add_argument(
+        "range",
+        nargs="?",
+        metavar="FROM..TO|ID",
+        help="labels, both included; or the id of a backfill",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="run again what is finished and needs no run, too"
+    )
+    parser.add_argument(
+        "--order", choices=ORDERS, default=ORDERS[0], help="which intervals go first (oldest)"
+    )
+    parser.add_argument(
+        "--min-share",
+        type=_share,
+        default=MIN_SHARE,
+        metavar="PERCENT",
+        help=f"of the workers' slots, which it has whatever else there is ({MIN_SHARE:.0%})",
+    )
+    parser.add_argument(
+        "--max-share",
+        type=_share,
+        default=MAX_SHARE,
+        metavar="PERCENT",
+        help=f"of the workers' slots, of which it never has more ({MAX_SHARE:.0%})",
+    )
+    parser.add_argument("--plan", action="store_true", help="only say what it would do")
+    parser.add_argument(
+        "--yes", action="store_true", help=f"do not ask, though it be over {ASKS_ABOVE} intervals"
+    )
+    filing_options(parser, "every job that it runs again")
+
+
+def run(args: argparse.Namespace, project: Project, output: Output) -> int:
+    """Do it."""
+    reading = reading_of(project)
+    if args.what == "list":
+        return _list(reading, output)
+    if args.what in CHANGES:
+        return _change(args, project, reading, output)
+    process = process_named(reading.catalog, args.what)
+    if args.range is None:
+        raise BadInput(f"name the intervals: {command(f'backfill {process} FROM..TO')}")
+    if args.min_share > args.max_share:
+        raise BadInput(
+            f"--min-share {args.min_share:.0%} is more than --max-share {args.max_share:.0%}"
+        )
+    if built_on_itself(reading.catalog, process):
+        raise BadInput(
+            f"the intervals of {process} build on one another: run the first of them again, "
+            f"and all others follow: {command(f'reprocess {process} FROM')}"
+        )
+    planned = _Planned(reading, process, args, SystemClock().now())
+    if args.plan or not planned.targets:
+        planned.show(output)
+        return 0
+    if len(planned.targets) > ASKS_ABOVE and not args.yes:
+        _confirm(planned, output)
+    return _begin(args, project, reading, planned, output)
+
+
+class _Planned:
+    """What a backfill would do."""
+
+    def __init__(
+        self, reading: Reading, process: str, args: argparse.Namespace, now: datetime
+    ) -> None:
+        self.reading, self.process, self.args = reading, process, args
+        start, end = interval_range(reading.catalog, process, args.range)
+        self.reasons: Counter[str] = Counter()
+        self.targets: list[Interval] = []
+        for interval, reason in _reasons(reading, process, start, min(end, now)):
+            if reason == "finished" and args.force:
+                reason = "done already"
+            if reason == "skipped by somebody" and args.force:
+                reason = "done already"
+            self.reasons[reason] += 1
+            if reason in _WANTED:
+                self.targets.append(interval)
+        order = plans.to_reopen(
+            reading.catalog,
+            ((process, interval) for interval in self.targets),
+            lambda place: reading.timetable.begun(*place, now),
+        )
+        self.above = Counter(name for name, _ in order if name != process)
+        self.slots = _slots(reading, process, now)
+        self.least, self.most = units_out(args.min_share, args.max_share, self.slots)
+        typical = typical_duration(recent_units(reading.store, process))
+        self.lasts = None if typical is None else typical * len(self.targets) / self.most
+
+    def options(self) -> dict[str, Json]:
+        """As the request says it."""
+        bounds = plans.Ranges.of((self.process, interval) for interval in self.targets).bounds
+        args = self.args
+        return {
+            "targets": [*bounds[self.process]],
+            "total": len(self.targets),
+            "force": args.force,
+            "order": args.order,
+            "min_share": args.min_share,
+            "max_share": args.max_share,
+        }
+
+    def as_json(self) -> dict[str, object]:
+        """For programs."""
+        return {
+            "process": self.process,
+            "intervals": len(self.targets),
+            "reasons": {reason: self.reasons[reason] for reason in _WANTED if self.reasons[reason]},
+            "left": {reason: self.reasons[reason] for reason in _LEFT if self.reasons[reason]},
+            "above": dict(self.above),
+            "slots": self.slots,
+            "at_most": self.most,
+            "at_least": self.least,
+            "seconds": None if self.lasts is None else round(self.lasts.total_seconds(), 1),
+        }
+
+    def show(self, output: Output) -> None:
+        """For whoever asks."""
+        if output.json:
+            output.data({"state": "planned", **self.as_json()})
+            return
+        for line in self.lines():
+            output.line(line)
+
+    def lines(self) -> Iterator[str]:
+        """What it would do, in words."""
+        number = len(self.targets)
+        what = f"{_intervals(number)} of {self.process}"
+        yield (
+            f"{what}, {self.args.order} first:"
+            if number
+            else f"nothing of {self.process} needs a run"
+        )
+        for reason in _WANTED:
+            if self.reasons[reason]:
+                yield f"  {self.reasons[reason]:>7}  {reason}"
+        left = [f"{self.reasons[one]} {one}" for one in _LEFT if self.reasons[one]]
+        if left:
+            yield f"left as they are: {', '.join(left)}"
+        if not number:
+            return
+        if self.above:
+            told = ", ".join(f"{count} of {name}" for name, count in self.above.items())
+            yield f"what is built on them runs once, each when all below it has: {told}"
+        slots = "1 slot" if self.slots == 1 else f"{self.slots} slots"
+        least = f", {self.least} of them whatever else there is" if self.least else ""
+        yield f"at most {self.most} at once, of {slots}{least}"
+        if self.lasts is not None:
+            yield f"by how long intervals took lately: about {_about(self.lasts)}"
+
+
+def _reasons(
+    reading: Reading, process: str, start: datetime, end: datetime
+) -> Iterator[tuple[Interval, str]]:
+    """Every interval of a range with what it needs a run for, or why it is left as it is."""
+    calendar = reading.catalog.processes[process].calendar
+    first, last = reading.catalog.spans[process]
+    intervals = calendar.between(max(start, first), min(end, last) if last else end)
+    while some := [*islice(intervals, CHUNK)]:
+        standings = {each: reading.timetable.standing(process, each) for each in some}
+        skipped = [
+            each for each, standing in standings.items() if standing and standing.state == "skipped"
+        ]
+        jobs = reading.store.read_jobs(job_key(process, each) for each in skipped)
+        for interval, standing in standings.items():
+            if standing is None:
+                yield interval, "open, and runs anyway"
+            elif standing.state is JobState.FAILED:
+                yield interval, "failed"
+            elif standing.state is JobState.SKIPPED:
+                job = jobs.get(job_key(process, interval))
+                recorded = job is not None and job.reason.startswith(NOT_CAUGHT_UP)
+                yield interval, "not caught up" if recorded else "skipped by somebody"
+            else:
+                yield interval, "marked stale" if standing.outdated else "finished"
+
+
+def _confirm(planned: _Planned, output: Output) -> None:
+    question = f"the backfill runs {_intervals(len(planned.targets))} again"
+    if not sys.stdin.isatty():
+        if not output.json:
+            planned.show(output)
+        raise BadInput(f"{question}, more than {ASKS_ABOVE}; if that is meant, add --yes")
+    for line in planned.lines():
+        output.note(line)
+    print(f"{question}; go on? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise Conflict("nothing was done")
+
+
+def _begin(
+    args: argparse.Namespace,
+    project: Project,
+    reading: Reading,
+    planned: _Planned,
+    output: Output,
+) -> int:
+    request = new_request(
+        "backfill", planned.process, (), reason=args.reason, options=planned.options()
+    )
+    answered = carried_out(project, reading, request, args.wait, output)
+    if answered is None:
+        return 0
+    if output.json:
+        output.data({"id": request.id, "state": "done", **planned.as_json()})
+        return 0
+    for line in planned.lines():
+        output.line(line)
+    output.line(f"begun as {request.id}; how far it is: {command('backfill list')}")
+    return 0
+
+
+def _change(args: argparse.Namespace, project: Project, reading: Reading, output: Output) -> int:
+    known = {each.id: each for each in _backfills(reading)}
+    going = ", ".join(each.id for each in known.values() if not each.over) or "none"
+    if args.range is None:
+        raise BadInput(
+            f"which backfill: {command(f'backfill {args.what} ID')}; there go on {going}"
+        )
+    backfill = known.get(args.range)
+    if backfill is None:
+        raise NotFound(f"no backfill {args.range}; there go on {going}")
+    if backfill.over:
+        raise Conflict(f"backfill {backfill.id} is {backfill.state}; there go on {going}")
+    options: dict[str, Json] = {"change": args.what, "id": backfill.id}
+    request = new_request("backfill", backfill.process, (), reason=args.reason, options=options)
+    answered = carried_out(project, reading, request, args.wait, output)
+    if answered is None:
+        return 0
+    now = next(each for each in _backfills(reading) if each.id == backfill.id)
+    if output.json:
+        output.data(_as_json(reading, now))
+        return 0
+    left = _intervals(now.total - now.passed)
+    match args.what:
+        case "pause":
+            output.line(f"backfill {now.id} is paused; what is at work ends, {left} not opened yet")
+        case "resume":
+            output.line(f"backfill {now.id} goes on, {left} not opened yet")
+        case _:
+            output.line(f"backfill {now.id} is canceled; {left} left as they were")
+    return 0
+
+
+def _list(reading: Reading, output: Output) -> int:
+    found = sorted(_backfills(reading), key=lambda each: each.filed_at)
+    if output.json:
+        output.data([_as_json(reading, each) for each in found])
+        return 0
+    if not found:
+        output.note("there is no backfill")
+        return 0
+    now = SystemClock().now()
+    output.table(
+        ("id", "process", "state", "done", "of", "filed (UTC)", "by", "end", "reason"),
+        (
+            (
+                each.id,
+                each.process,
+                Styled(_state(each), _STYLES[_state(each)]),
+                ended(reading, each),
+                each.total,
+                clock(each.filed_at),
+                each.actor or "–",
+                _end(reading, each, now),
+                each.reason,
+            )
+            for each in found
+        ),
+    )
+    return 0
+
+
+def ended(reading: Reading, backfill: Backfill) -> int:
+    """How many of its targets have ended."""
+    active = sum(
+        name == backfill.process
+        and job.state not in TERMINAL
+        and backfill.has(start)
+        and backfill.is_passed(start)
+        for (name, start), job in reading.timetable.active.items()
+    )
+    return backfill.passed - active
+
+
+def going_on(reading: Reading) -> list[str]:
+    """A line for each backfill that is not over."""
+    return [
+        f"{each.id} of {each.process}: {ended(reading, each)} of {each.total}"
+        + (", paused" if each.paused else "")
+        for each in _backfills(reading)
+        if not each.over
+    ]
+
+
+def _backfills(reading: Reading) -> list[Backfill]:
+    return [*backfills_of(reading.store.read_documents("backfills")).values()]
+
+
+_STYLES = {
+    "holding": "cyan",
+    "running": "cyan",
+    "paused": "yellow",
+    "done": "green",
+    "canceled": "yellow",
+}
+
+
+def _state(backfill: Backfill) -> str:
+    return "paused" if backfill.paused and not backfill.over else backfill.state
+
+
+def _remaining(reading: Reading, backfill: Backfill, now: datetime) -> timedelta | None:
+    """How long it goes on yet, by its own pace; None where that is not known."""
+    done = ended(reading, backfill)
+    if backfill.state != RUNNING or backfill.paused or backfill.began_at is None or done <= 0:
+        return None
+    return (now - backfill.began_at) / done * (backfill.total - done)
+
+
+def _end(reading: Reading, backfill: Backfill, now: datetime) -> str:
+    if backfill.ended_at is not None:
+        return clock(backfill.ended_at)
+    remaining = _remaining(reading, backfill, now)
+    if remaining is not None:
+        return f"in about {_about(remaining)}"
+    return "after what is built on it is held" if backfill.state == HOLDING else "–"
+
+
+def _as_json(reading: Reading, backfill: Backfill) -> dict[str, object]:
+    now = SystemClock().now()
+    remaining = _remaining(reading, backfill, now)
+    return {
+        "id": backfill.id,
+        "process": backfill.process,
+        "state": _state(backfill),
+        "intervals": backfill.total,
+        "opened": backfill.passed,
+        "ended": ended(reading, backfill),
+        "order": backfill.order,
+        "force": backfill.force,
+        "min_share": backfill.min_share,
+        "max_share": backfill.max_share,
+        "filed_at": instant(backfill.filed_at),
+        "actor": backfill.actor,
+        "reason": backfill.reason,
+        "began_at": _instant(backfill.began_at),
+        "ended_at": _instant(backfill.ended_at),
+        "estimated_end": None if remaining is None else instant(now + remaining),
+    }
+
+
+def _instant(when: datetime | None) -> str | None:
+    return None if when is None else instant(when)
+
+
+def _slots(reading: Reading, process: str, now: datetime) -> int:
+    """Slots of workers that take it, or of the programs that would."""
+    workers = [each for each in reading.workers if not each.is_silent(now)]
+    told = sum(each.slots for each in workers if each.takes(process))
+    programs = reading.catalog.programs.values()
+    return told or sum(each.slots for each in programs if each.works_on(process)) or SLOTS
+
+
+def _share(text: str) -> float:
+    """``30`` or ``30%`` as a share."""
+    try:
+        percent = float(text.removesuffix("%"))
+    except ValueError:
+        percent = math.nan
+    if not 0 <= percent <= 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no percentage from 0 to 100")
+    return percent / 100
+
+
+def _intervals(number: int) -> str:
+    return "1 interval" if number == 1 else f"{number} intervals"
+
+
+def _about(lasts: timedelta) -> str:
+    return duration(max(lasts.total_seconds(), 1.0))
