@@ -17,7 +17,8 @@ from enum import StrEnum
 from itertools import islice
 
 from synergy.core import admission, machines
-from synergy.core.admission import LimitReached, PoolFull, ProcessOff
+from synergy.core.admission import LaneFull, LimitReached, PoolFull, ProcessOff
+from synergy.core.backfills import Backfill
 from synergy.core.catalog import Dependency, Input
 from synergy.core.intervals import Interval
 from synergy.core.model import Job, Json, Request, Unit
@@ -84,6 +85,12 @@ class Cause(StrEnum):
     LIMIT = "limit"
     #: As many units of the processes that share its pool are out as may be.
     POOL = "pool"
+    #: As many units of the backfill that it belongs to are out as may be.
+    LANE = "lane"
+    #: A backfill holds it until all of its targets below are done.
+    BACKFILL = "backfill"
+    #: The backfill that it belongs to, or that holds it, is paused.
+    PAUSED = "paused"
     #: It may run; the scheduler requests its unit at its next turn.
     READY = "ready"
     #: What it builds on was skipped; it will be skipped too.
@@ -115,6 +122,7 @@ _STUCK, _AT_WORK, _BY_THE_CLOCK = 0, 1, 2
 _WEIGHTS = {
     Cause.GIVEN_UP: _STUCK,
     Cause.OFF: _STUCK,
+    Cause.PAUSED: _STUCK,
     Cause.NO_WORKER: _STUCK,
     Cause.BOX_AWAY: _STUCK,
     Cause.SOURCE: _STUCK,
@@ -405,6 +413,9 @@ def _not_ready(reading: Reading, job: Job, now: datetime) -> Link:
         text = f"{job.reason} (source {source})"
         return _Told(job, Cause.SOURCE, text, "it is measured again, every 10 s").link
     obstacle = next(admission.obstacles(reading.under_way(), job.process), None)
+    lane = reading.lane_of(job)
+    if obstacle is None and lane is not None:
+        obstacle = reading.lane_full(lane, now)
     if obstacle is not None:
         return _obstructed(reading, job, obstacle)
     return _Told(job, text="it waits for nothing any more").link
@@ -412,24 +423,28 @@ def _not_ready(reading: Reading, job: Job, now: datetime) -> Link:
 
 def _obstructed(reading: Reading, job: Job, obstacle: admission.Obstacle) -> Link:
     """It may run, and no unit of its process may go out now."""
+    out: list[Job]
     match obstacle:
         case ProcessOff(name):
             hint = Hint(f"process on {name}", "to switch it on")
             told = _Told(job, Cause.OFF, str(obstacle), "nothing by itself", None, (hint,))
             return told.link
         case LimitReached(name):
-            told, members = _Told(job, Cause.LIMIT, str(obstacle), "one of these ends"), [name]
-        case PoolFull():
-            told = _Told(job, Cause.POOL, str(obstacle), "one of these ends")
-            members = [name for name, _ in obstacle.out]
+            cause, out = Cause.LIMIT, reading.out_of(name)
+        case PoolFull(_, _, members):
+            cause = Cause.POOL
+            out = [each for name, _ in members for each in reading.out_of(name)]
+        case LaneFull(key) if reading.backfills[key].paused:
+            text = backfill_in_words(reading.backfills[key])
+            return _Told(job, Cause.PAUSED, text, "nothing by itself").link
+        case LaneFull(key):
+            cause, out = Cause.LANE, reading.out_of_lane(reading.backfills[key])
         case _:
             following = "it goes on when that is done"
             return _Told(job, Cause.RECORDING, str(obstacle), following).link
-    out = sorted(
-        (each for name in members for each in reading.out_of(name)),
-        key=lambda each: each.interval.start,
-    )
-    return replace(told.link, waits_for=tuple(map(_ahead, out[:NAMED])))
+    oldest = sorted(out, key=lambda each: each.interval.start)[:NAMED]
+    told = _Told(job, cause, str(obstacle), "one of these ends")
+    return replace(told.link, waits_for=tuple(map(_ahead, oldest)))
 
 
 def _ahead(job: Job) -> Awaited:
@@ -445,6 +460,8 @@ def _waiting(reading: Reading, job: Job, verdict: Waiting, now: datetime) -> Lin
         told = replace(told, next=f"{following} finished", waits_for=_worst_first(awaited))
         return _in_a_row(reading, told)
     first = verdict.for_[0]
+    if isinstance(first, Held) and first.request in reading.backfills:
+        return _held_by_backfill(reading, job, reading.backfills[first.request], now)
     if isinstance(first, Held):
         text = _held(reading, first, now)
         return _Told(job, Cause.REQUEST, text, "the request is carried out to its end").link
@@ -505,6 +522,31 @@ def _held(reading: Reading, held: Held, now: datetime) -> str:
     """Whose request holds it, since when and why."""
     found = [request for request in reading.requests if request.id == held.request]
     return f"{request_in_words(found[0], now)}, holds it" if found else str(held)
+
+
+def _held_by_backfill(reading: Reading, job: Job, backfill: Backfill, now: datetime) -> Link:
+    """It is made anew once, when all of the backfill's targets below it are done."""
+    text = f"{backfill_in_words(backfill)}; it holds this until all below is done"
+    if backfill.paused:
+        return _Told(job, Cause.PAUSED, text, "nothing by itself").link
+    told = _Told(job, Cause.BACKFILL, text, "it is released when all below it is done").link
+    due = reading.catalog.processes[job.process].due(job.interval) <= now
+    later = judge(reading.timetable, replace(job, holds=()), now, final=due, limit=COUNTED)
+    if not isinstance(later, Waiting):
+        return told
+    awaited = tuple(reason for reason in later.for_ if isinstance(reason, Awaited))
+    return replace(told, waits_for=_worst_first(awaited))
+
+
+def backfill_in_words(backfill: Backfill) -> str:
+    """Whose it is, since when, and how far."""
+    by = f" by {backfill.actor}" if backfill.actor else ""
+    why = f" ({backfill.reason})" if backfill.reason else ""
+    how = "is paused" if backfill.paused else "goes on"
+    return (
+        f"backfill {backfill.id} of {backfill.process}, filed{by} {clock(backfill.filed_at)} UTC"
+        f"{why}, {how} with {backfill.passed} of {backfill.total} opened"
+    )
 
 
 def request_in_words(request: Request, now: datetime) -> str:

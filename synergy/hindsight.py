@@ -9,8 +9,10 @@ then, who led, and by which worker an attempt was made that has ended since.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 
 from synergy.core import recovery
+from synergy.core.backfills import Backfill, backfills_of
 from synergy.core.intervals import Interval
 from synergy.core.model import (
     FeedEntry,
@@ -47,6 +49,7 @@ class Hindsight(Reading):
     def __init__(self, reading: Reading, at: datetime) -> None:
         self.store, self.catalog, self.loaded = reading.store, reading.catalog, reading.loaded
         self.through, self.switches = reading.through, reading.switches
+        self._at = at
         undone = _first_of_each(entries_since(reading, at))
         self._out = self._units_at(reading, undone, at)
         self.requests = tuple(
@@ -55,6 +58,15 @@ class Hindsight(Reading):
             if request.state != "planned" and _was_open(request, at)
         )
         self.timetable = self._timetable_at(reading, undone)
+
+    @cached_property
+    def backfills(self) -> dict[str, Backfill]:
+        """Those that had begun and were not over; how far they are is of now."""
+        return {
+            key: each
+            for key, each in self._all_backfills.items()
+            if each.filed_at <= self._at and (each.ended_at is None or each.ended_at > self._at)
+        }
 
     @property
     def workers(self) -> list[WorkerRecord]:
@@ -106,7 +118,9 @@ class Hindsight(Reading):
             for entry in batch:
                 job = documents.get(entry.key) or embryo(entry.process, entry.interval)
                 before = self._job_before(job, entry.transition, out)
-                timetable.ledgers[entry.process].put(entry.interval, None)
+                ended = before if before is not None and before.state.terminal else None
+                standing = ended.standing if ended is not None else None
+                timetable.ledgers[entry.process].put(entry.interval, standing)
                 timetable.active.pop((entry.process, entry.interval.start), None)
                 if before is not None:
                     self._documents[entry.process, entry.interval.start] = before
@@ -145,12 +159,57 @@ class Hindsight(Reading):
             unit=key,
             runs=unit.run if unit is not None else 0,
             next_run=process.every.next_after(was.at) if pausing and was is not None else None,
-            holds=tuple(
-                request.id
-                for request in self.requests
-                if was is not None and was.reason == in_words(request)
-            ),
+            holds=() if was is None else self._holders(job, was),
             transitions=tuple(each for each in job.transitions if each.version < first.version),
+        )
+
+    def _holders(self, job: Job, was: Transition) -> tuple[str, ...]:
+        """What held it after a transition, by what it remembers: who holds says so with what it is,
+        and who releases leaves the reason as it is.  Requests hold briefly, backfills for long."""
+        open_holds: list[str] = []
+        before = ""
+        holders = {words: key for words, key in self._known_holders.items() if self._may(key, job)}
+        for made in job.transitions:
+            if made.version > was.version:
+                break
+            key = holders.pop(made.reason, None)
+            if key is not None:
+                open_holds.append(key)
+            elif open_holds and made.before == made.after and made.reason == before:
+                brief = [each for each in open_holds if each not in self._all_backfills]
+                open_holds.remove(brief[-1] if brief else open_holds[0])
+            before = made.reason
+        return tuple(open_holds)
+
+    @cached_property
+    def _all_backfills(self) -> dict[str, Backfill]:
+        return backfills_of(self.loaded.backfills)
+
+    @cached_property
+    def _reprocessing(self) -> dict[str, Request]:
+        latest = self.store.last_requests(REQUESTS)
+        return {each.id: each for each in latest if each.action == "reprocess"}
+
+    @cached_property
+    def _known_holders(self) -> dict[str, str]:
+        """By what they say of themselves, the requests and backfills that may hold."""
+        requests = [*self._reprocessing.values()]
+        requests += [each.as_request() for each in self._all_backfills.values()]
+        return {in_words(request): request.id for request in requests}
+
+    def _may(self, key: str, job: Job) -> bool:
+        """Whether it would hold the job, and not only open it: that was not named, or builds on
+        what was."""
+        backfill = self._all_backfills.get(key)
+        if backfill is not None:
+            return not (backfill.process == job.process and backfill.has(job.interval.start))
+        request = self._reprocessing[key]
+        if request.process != job.process or job.interval.start not in request.starts:
+            return True
+        return any(
+            given.process == job.process and given.start <= start < given.end
+            for given in self.catalog.inputs(job.process, job.interval)
+            for start in request.starts
         )
 
 

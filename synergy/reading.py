@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from synergy.core.admission import Counted
+from synergy.core.admission import Counted, LaneFull, lane_full
+from synergy.core.backfills import Backfill, backfills_of
 from synergy.core.catalog import Catalog
 from synergy.core.events import Loaded
 from synergy.core.intervals import Interval
+from synergy.core.lanes import slots_for
 from synergy.core.model import BoxRecord, FeedEntry, Job, Lease, Standing, Unit, embryo, job_key
 from synergy.core.states import JobState
 from synergy.core.switches import switches_of
@@ -235,6 +237,33 @@ class Reading:
         """What `admission.obstacles` consults: how much of what is out, and what is off."""
         firings = [job for job in self.loaded.jobs if job.process in self.catalog.freeruns]
         return Counted(self.catalog, self.switches, (*self.timetable.active.values(), *firings))
+
+    @cached_property
+    def backfills(self) -> dict[str, Backfill]:
+        """Those that go on, or are paused, by id."""
+        found = backfills_of(self.loaded.backfills)
+        return {key: each for key, each in found.items() if not each.over}
+
+    def lane_of(self, job: Job) -> Backfill | None:
+        """The backfill that a job goes by: it was opened or held for it last."""
+        return self.backfills.get(job.requests[-1]) if job.requests else None
+
+    def out_of_lane(self, backfill: Backfill) -> list[Job]:
+        """The jobs of a backfill that wait for their unit, the oldest first."""
+        active = self.timetable.active.values()
+        found = [
+            job
+            for job in active
+            if job.unit and job.state.at_work and self.lane_of(job) is backfill
+        ]
+        return sorted(found, key=lambda job: job.interval.start)
+
+    def lane_full(self, backfill: Backfill, now: datetime) -> LaneFull | None:
+        """Why no unit more of a backfill goes out now."""
+        heard = (worker for worker in self.workers if not worker.is_silent(now))
+        told = sum(worker.slots for worker in heard if worker.takes(backfill.process))
+        slots = slots_for(self.catalog, backfill.process, told)
+        return lane_full(backfill, slots, len(self.out_of_lane(backfill)))
 
     def out_of(self, process: str) -> list[Job]:
         """The jobs of a process that wait for their unit, the oldest first."""

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from synergy.core.intervals import Calendar, Interval
-from synergy.core.model import REQUESTS_REMEMBERED, Json
+from synergy.core.model import REQUESTS_REMEMBERED, Json, Request
 from synergy.core.values import dataclass
 
 #: Its states: what is built on its targets is being held; targets are opened; all is done; given
@@ -62,6 +62,18 @@ class Backfill:
     requests: tuple[str, ...] = ()
     #: Of the stored document; 0: none is stored.
     version: int = 0
+
+    def as_request(self) -> Request:
+        """As what its chunks and batches are carried out."""
+        return Request(
+            id=self.id,
+            action="backfill",
+            process=self.process,
+            starts=(),
+            filed_at=self.filed_at,
+            actor=self.actor,
+            reason=self.reason,
+        )
 
     @property
     def over(self) -> bool:

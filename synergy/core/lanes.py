@@ -141,11 +141,7 @@ class Lanes:
 
     def _slots_for(self, lane: Lane) -> int:
         name = lane.backfill.process
-        told = self._slots.get(name)
-        if told:
-            return told
-        programs = self._desk.catalog.programs.values()
-        return sum(each.slots for each in programs if each.works_on(name)) or SLOTS
+        return slots_for(self._desk.catalog, name, self._slots.get(name, 0))
 
     @property
     def hurrying(self) -> bool:
@@ -403,17 +399,7 @@ class Lanes:
             lane.busy = False
             then(now)
 
-        backfill = lane.backfill
-        request = Request(
-            id=backfill.id,
-            action="backfill",
-            process=backfill.process,
-            starts=(),
-            filed_at=backfill.filed_at,
-            actor=backfill.actor,
-            reason=backfill.reason,
-        )
-        self._desk.carry(request, places, targets, done, now)
+        self._desk.carry(lane.backfill.as_request(), places, targets, done, now)
 
     # how jobs stand
 
@@ -500,6 +486,15 @@ class Lanes:
 
     def _is_target(self, lane: Lane, place: Place) -> bool:
         return place[0] == lane.backfill.process and lane.backfill.has(place[1].start)
+
+
+def slots_for(catalog: Catalog, name: str, told: int) -> int:
+    """How many slots a backfill of a process counts with: what workers have told, else what the
+    programs of the context have."""
+    if told:
+        return told
+    programs = catalog.programs.values()
+    return sum(each.slots for each in programs if each.works_on(name)) or SLOTS
 
 
 def _requested(catalog: Catalog, request: Request) -> Backfill | str:

@@ -16,8 +16,11 @@ from synergy.core.context import (
     previous,
     tree,
 )
+from synergy.core.lanes import built_on_itself
 from synergy.core.model import Unit
+from synergy.core.plans import Ranges
 from synergy.presence import WorkerRecord, remove_worker, save_worker
+from synergy.reading import Reading
 from synergy.testing.stage import Stage, Worker, fails, finds_nothing, processes
 
 BEGIN = datetime.fromisoformat("2026-11-20T00:00Z")
@@ -108,7 +111,7 @@ class SmallWorld:
         happening: Callable[[], object] = self.random.choice(
             [
                 *(self.time, self.time, self.work, self.work, self.claim),
-                *(self.skip, self.reprocess, self.mark, self.switch),
+                *(self.skip, self.reprocess, self.mark, self.switch, self.backfill),
             ]
         )
         happening()
@@ -143,6 +146,24 @@ class SmallWorld:
 
     def reprocess(self) -> None:
         self._request("reprocess")
+
+    def backfill(self) -> None:
+        """A new one, or something is done to one that goes on."""
+        going_on = Reading(self.stage.store, self.stage.catalog).backfills
+        if going_on and self.random.random() < 0.7:
+            found = going_on[self.random.choice([*going_on])]
+            what = self.random.choice(["pause", "resume", "resume", "cancel"])
+            self.stage.request("backfill", found.process, change=what, id=found.id)
+            return
+        process = self.random.choice([*self.stage.catalog.processes])
+        calendar = self.stage.catalog.processes[process].calendar
+        first = self.stage.catalog.spans[process][0]
+        last = calendar.containing(self.stage.clock.now()).start
+        intervals = [*calendar.between(first, last)][:40]
+        if intervals and not built_on_itself(self.stage.catalog, process):
+            bounds = Ranges.of((process, interval) for interval in intervals).bounds[process]
+            options: dict[str, Any] = {"targets": [*bounds], "total": len(intervals), "force": True}
+            self.stage.request("backfill", process, reason="by chance", **options)
 
     def _request(self, action: str) -> None:
         process = self.random.choice([*self.stage.catalog.processes])

@@ -26,6 +26,7 @@ from synergy.presence import WorkerRecord, save_worker
 from synergy.reading import Reading
 from synergy.testing.stage import Stage, fails, processes
 from tests.explanation.small_worlds import SmallWorld
+from tests.scheduler import test_backfills as backfills
 
 SEEDS = 60
 #: Steps within which an interval must have ended when each does what is told.
@@ -68,6 +69,15 @@ def obey(world: SmallWorld, link: Link) -> None:
             (hint,) = link.hints
             name = hint.words.removeprefix("process on ")
             assert stage.request("switch", name, on=True, catch_up="all").state == "done"
+        case Cause.PAUSED:
+            for key, each in Reading(stage.store, stage.catalog).backfills.items():
+                if each.paused and f"backfill {key} " in link.text:
+                    stage.request("backfill", each.process, change="resume", id=key)
+        case Cause.BACKFILL | Cause.LANE:
+            stage.advance(seconds=16)
+            world.listens(True)
+            for unit in stage.claim():
+                stage.report(unit)
         case Cause.NO_WORKER:
             assert [hint.words for hint in link.hints] == ["start worker"]
             world.listens(True)
@@ -322,3 +332,34 @@ def test_what_is_at_work_says_how_long_its_like_took() -> None:
     told = explained(stage, "day", "2026-11-13").root
     assert told.cause is Cause.AT_WORK
     assert told.next.endswith("; those of day take 12 s (median)")
+
+
+def test_what_a_backfill_holds_or_lets_wait_says_so_and_how_far_it_is() -> None:
+    stage = backfills.stage_of()
+    listening(stage, slots=4)
+    filed = backfills.backfill(stage, "2026-11-01T00", "2026-11-04T23")
+    stage.advance(seconds=10)
+    listening(stage, slots=4)
+    stage.advance(seconds=6)  # by then the scheduler has seen how many slots there are
+    told = explained(stage, "d", "2026-11-04")
+    assert told.asked.cause is Cause.BACKFILL
+    assert f"backfill {filed.id} of h, filed 2026-11-06 00:00 UTC, goes on with" in told.asked.text
+    assert " of 96 opened; it holds this until all below is done" in told.asked.text
+    waiting = explained(stage, "h", "2026-11-01T20")
+    assert waiting.asked.cause is Cause.LANE
+    assert "2 units of backfill" in waiting.asked.text
+    backfills.change(stage, "pause", filed)
+    for process, label in (("h", "2026-11-01T20"), ("d", "2026-11-04")):
+        paused = explained(stage, process, label).root
+        assert (paused.cause, paused.next) == (Cause.PAUSED, "nothing by itself")
+    backfills.change(stage, "resume", filed)
+    for _ in range(STEPS):
+        explanation = explained(stage, "d", "2026-11-04")
+        if explanation.asked.cause is not Cause.BACKFILL:
+            break
+        assert explanation.root.cause in (
+            *(Cause.BACKFILL, Cause.FREE_WORKER, Cause.AT_WORK, Cause.WORKERS_BUSY),
+        )
+        for unit in stage.claim(limit=4):
+            stage.report(unit)
+    assert explanation.asked.cause is Cause.FREE_WORKER

@@ -297,3 +297,26 @@ def test_batches_cover_all_targets_once(order: str) -> None:
             assert left == (interval not in found)
     assert found == (targets if order == "oldest" else targets[::-1])
     assert given.passed == len(targets)
+
+
+def test_a_target_that_is_opened_before_it_is_due_runs_when_it_is() -> None:
+    stage = stage_of("2026-11-06T00:30Z")
+    stage.request("skip", "h", "2026-11-06T00")
+    backfill(stage, "2026-11-05T23", "2026-11-06T00")
+    stage.work()
+    assert stage.state("h", "2026-11-06T00") == "embryo"
+    stage.until("2026-11-06T01:00Z")
+    stage.work()
+    assert stage.state("h", "2026-11-06T00") == "processed"
+
+
+def test_what_is_left_of_a_canceled_backfill_takes_its_place_in_the_pool_at_once() -> None:
+    level = hourly("h", run="w:f", pool="db")
+    stage = Stage(Context(tree("t", [level], **FIRST), pools={"db": 3}), at="2026-11-02T00:00Z")
+    stage.work()
+    filed = backfill(stage, "2026-11-01T00", "2026-11-01T23")
+    change(stage, "pause", filed)
+    stage.work()
+    assert not stage.requested
+    change(stage, "cancel", filed)
+    assert len(stage.requested) == 3
