@@ -60,8 +60,6 @@ RECORDED = 100
 BUDGET = 4.0
 #: A play is given up when the interval is not complete so long after it was due.
 LONGEST = timedelta(days=366)
-#: A worker that was not heard of for so long is not counted.
-SILENT = timedelta(seconds=15)
 #: While their interval is open, processes run so often in a play; each further provisional run
 #: would cost time and change little.
 SELDOM = parse_trigger("every 86400")
@@ -209,6 +207,10 @@ class Scene:
     documents: tuple[tuple[Kind, str, Mapping[str, Json]], ...]
     durations: Mapping[str, Durations]
     crews: tuple[Crew, ...]
+    #: Processes and freeruns that are switched off.
+    off: frozenset[str]
+    #: Whether these are workers that listen, and not those that there might be.
+    listening: bool
 
     def store(self) -> MemoryStore:
         """All of it in a store of its own."""
@@ -352,7 +354,9 @@ def scene_of(reading: Reading, now: datetime) -> Scene:
             for key, stored in store.read_documents(kind).items()
         ),
         durations=recorded(store, catalog, (*catalog.processes, *catalog.freeruns)),
-        crews=crews_of(store, catalog, now),
+        crews=crews_of(reading, catalog, now),
+        listening=any(not worker.is_silent(now) for worker in reading.workers),
+        off=frozenset(name for name, switch in reading.switches.items() if not switch.on),
     )
 
 
@@ -373,20 +377,16 @@ def _at_rest(unit: Unit) -> Unit:
     return replace(unit, transitions=())
 
 
-def crews_of(store: Store, catalog: Catalog, now: datetime) -> tuple[Crew, ...]:
+def crews_of(reading: Reading, catalog: Catalog, now: datetime) -> tuple[Crew, ...]:
     """The workers that listen; where none tells of itself, those that the programs make."""
     present = [
-        Crew(
-            slots=int(str(told["slots"])),
-            processes=frozenset(map(str, listed)) if isinstance(listed, list) else None,
-        )
-        for told in (stored.content for stored in store.read_documents("workers").values())
-        if _EPOCH + timedelta(microseconds=int(str(told["seen_at"]))) > now - SILENT
-        for listed in (told["processes"],)
+        Crew(slots=worker.slots, processes=worker.processes)
+        for worker in reading.workers
+        if not worker.is_silent(now)
     ]
     if present:
         return tuple(present)
-    boxes = [record.box for record in store.read_boxes() if record.supervisor is not None]
+    boxes = [record.box for record in reading.boxes if record.supervisor is not None]
     crews = []
     for program in programs_of(catalog).values():
         if program is not None:
@@ -525,7 +525,7 @@ def foretell(
     `budget` in seconds, of `clock`.
     """
     reach = rests_on(scene.catalog, scene.timetable, process, interval)
-    stuck = (*held_up(scene, reach), *_unserved(scene, reach))
+    stuck = (*held_up(scene, reach), *_switched_off(scene, reach), *_unserved(scene, reach))
     if stuck:
         return Forecast(
             process=process, interval=interval, now=scene.now, plays=0, ends=(), never={},
@@ -574,6 +574,21 @@ def held_up(scene: Scene, reach: Mapping[str, tuple[datetime, datetime]]) -> Ite
                 yield f"{name} {first.label}{more} has failed: reprocess or skip it"
 
 
+def _switched_off(scene: Scene, reach: Mapping[str, tuple[datetime, datetime]]) -> Iterator[str]:
+    """What nobody begins; what is at work of it ends all the same."""
+    for name in scene.off & reach.keys():
+        start, end = reach[name]
+        calendar = scene.catalog.processes[name].calendar
+        out = {unit.interval.start for unit in scene.units if unit.process == name}
+        for begin, standing in scene.timetable.ledgers[name].runs(start, end):
+            first = calendar.starting_at(begin)
+            while standing is None and first.start in out and first.end < end:
+                first = calendar.next(first)
+            if standing is None and first.start not in out:
+                yield f"{name} is switched off: switch it on with process on {name}"
+                break
+
+
 def _unserved(scene: Scene, reach: Iterable[str]) -> Iterator[str]:
     for name in reach:
         if not any(crew.processes is None or name in crew.processes for crew in scene.crews):
@@ -581,7 +596,9 @@ def _unserved(scene: Scene, reach: Iterable[str]) -> Iterator[str]:
 
 
 def _assumed(scene: Scene, reach: Iterable[str]) -> Iterator[str]:
-    """What is not known of the processes that matter."""
+    """What is not known of the processes that matter, and of the workers."""
+    if not scene.listening:
+        yield "no worker listens now: played as if the programs that context.py declares were up"
     for name in reach:
         known = scene.durations[name]
         if not known.of:

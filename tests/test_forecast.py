@@ -37,6 +37,7 @@ from synergy.forecast import (
     rests_on,
     scene_of,
 )
+from synergy.presence import WorkerRecord, save_worker
 from synergy.reading import Reading
 from synergy.stores.memory import MemoryStore
 from synergy.testing.play import Crew, Ending, Play
@@ -185,6 +186,38 @@ def test_no_worker_for_a_process_is_said() -> None:
     day = reading.catalog.processes["day"].calendar.parse(START)
     told = foretell(scene_of(reading, now), "day", day)
     assert told.stuck == ("no worker takes units of day: start one that does",)
+
+
+def test_what_is_switched_off_never_ends_but_what_is_at_work_does() -> None:
+    stage = Stage(days(), at=f"{START}T02:00Z")
+    stage.claim()
+    stage.request("switch", "hour", on=False)
+    scene = scene_of(Reading(stage.store, stage.catalog), stage.clock.now())
+    told = foretell(scene, "day", stage.interval("day", START))
+    assert told.stuck == ("hour is switched off: switch it on with process on hour",)
+    running = foretell(scene, "hour", stage.interval("hour", f"{START}T01"), plays=3)
+    assert (running.stuck, running.plays) == ((), 3)
+
+
+def test_workers_that_listen_are_those_that_are_played() -> None:
+    now = at(f"{START}T05:00")
+    reading = played(days(program("w", slots=7)), now)
+    for owner, seconds in (("here", 3), ("silent", 300)):
+        worker = WorkerRecord(
+            owner=owner,
+            program="w",
+            box="b",
+            slots=3,
+            processes=frozenset({"hour", "day"}),
+            busy=0,
+            seen_at=now - timedelta(seconds=seconds),
+        )
+        save_worker(reading.store, worker)
+    scene = scene_of(Reading(reading.store, reading.catalog), now)
+    (crew,) = scene.crews
+    assert scene.listening
+    assert not scene_of(reading, now + timedelta(minutes=1)).listening
+    assert crew == Crew(slots=3, processes=frozenset({"hour", "day"}))
 
 
 def test_out_of_time_is_told_by_the_number_of_plays() -> None:

@@ -71,6 +71,7 @@ class Promises:
         self,
         timetable: Timetable,
         unit_of: Callable[[Job], Unit | None],
+        is_on: Callable[[str], bool],
         since: Mapping[str, datetime],
         told: Mapping[Key, frozenset[str]],
     ) -> None:
@@ -81,6 +82,7 @@ class Promises:
         #: How long an attempt of each process takes, typically.
         self.typical: Mapping[str, timedelta] = {}
         self._unit_of = unit_of
+        self._is_on = is_on
         self._told = {key: set(what) for key, what in told.items()}
         self._ticket = count()
         #: When to look at what, and whether it is the first look: then the next interval follows.
@@ -189,6 +191,8 @@ class Promises:
         state = self.timetable.state(process.name, interval)
         if state is JobState.FAILED:
             return Estimate(None, f"{name} has failed")
+        if unit is None and not self._is_on(process.name):
+            return Estimate(None, f"{process.name} is switched off")
         begins = Estimate(max(process.due(interval), now), f"{name} waits for a worker")
         if begins.at is not None and process.due(interval) > now:
             begins = Estimate(begins.at, f"{name} is not due yet")

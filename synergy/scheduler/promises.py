@@ -52,7 +52,9 @@ class PromiseWatch:
             for record in self._records.values()
             if record.open and record.process in self._names
         }
-        self._promises = Promises(engine.timetable, engine.unit_out, since, told)
+        self._promises = Promises(
+            engine.timetable, engine.unit_out, engine.switchboard.on, since, told
+        )
         self._fresh_until = now
 
     def wake_at(self) -> datetime | None:

@@ -108,6 +108,16 @@ def test_what_has_failed_is_warned_of_when_its_interval_ends(
     assert [level for level, _ in said(lines)] == ["WARNING", "INFO"]
 
 
+def test_what_is_switched_off_is_a_reason() -> None:
+    one = stage()
+    one.until(f"{START}T12:00Z")
+    one.work()
+    one.request("switch", "hour", on=False)
+    one.until("2026-11-03T00:00Z")
+    (record,) = records(one).values()
+    assert (record.state, record.reason) == ("at risk", "hour is switched off")
+
+
 def test_the_typical_duration_makes_the_warning() -> None:
     """An hour takes forty minutes, and is promised fifty minutes after its end."""
     context = Context(
