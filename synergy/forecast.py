@@ -24,6 +24,7 @@ from math import prod
 from statistics import pstdev
 
 from synergy.app import programs_of
+from synergy.core.backfills import backfills_of
 from synergy.core.boxes import admits
 from synergy.core.catalog import Catalog, Input
 from synergy.core.intervals import Interval
@@ -247,6 +248,7 @@ class Scene:
             catalog=lessened(self.catalog, kept),
             jobs=tuple(job for job in self.jobs if job.process in kept),
             units=tuple(unit for unit in self.units if unit.process in kept),
+            documents=tuple(each for each in self.documents if _concerns(kept, *each)),
         )
         words = (f"left out, beside the share of the workers' time that they take: {told}",)
         return part, words if left else ()
@@ -358,6 +360,12 @@ def scene_of(reading: Reading, now: datetime) -> Scene:
         listening=any(not worker.is_silent(now) for worker in reading.workers),
         off=frozenset(name for name, switch in reading.switches.items() if not switch.on),
     )
+
+
+def _concerns(kept: set[str], kind: Kind, key: str, content: Mapping[str, Json]) -> bool:
+    """Whether a document is of one of these processes: a backfill names its own, a switch is kept
+    under the name of what is switched."""
+    return (content["process"] if kind == "backfills" else key) in kept
 
 
 def _seldom(catalog: Catalog) -> Catalog:
@@ -525,7 +533,12 @@ def foretell(
     `budget` in seconds, of `clock`.
     """
     reach = rests_on(scene.catalog, scene.timetable, process, interval)
-    stuck = (*held_up(scene, reach), *_switched_off(scene, reach), *_unserved(scene, reach))
+    stuck = (
+        *held_up(scene, reach),
+        *_switched_off(scene, reach),
+        *_paused(scene, reach),
+        *_unserved(scene, reach),
+    )
     if stuck:
         return Forecast(
             process=process, interval=interval, now=scene.now, plays=0, ends=(), never={},
@@ -587,6 +600,22 @@ def _switched_off(scene: Scene, reach: Mapping[str, tuple[datetime, datetime]]) 
             if standing is None and first.start not in out:
                 yield f"{name} is switched off: switch it on with process on {name}"
                 break
+
+
+def _paused(scene: Scene, reach: Mapping[str, tuple[datetime, datetime]]) -> Iterator[str]:
+    """Backfills that hold what is built on them, and do not go on."""
+    stored = {key: (1, content) for kind, key, content in scene.documents if kind == "backfills"}
+    if not stored:
+        return
+    # What it has not opened yet is finished still: so it is looked for beneath what is not.
+    ranges = [Input("dependency", name, *reached) for name, reached in reach.items()]
+    for name, (start, end) in reach.items():
+        ranges += _inputs(scene.catalog, name, start, end)
+    for one in backfills_of(stored).values():
+        waited_for = (given for given in ranges if given.process == one.process)
+        if one.paused and not one.over:
+            if any(one.left_within(each.start, each.end, one.front) for each in waited_for):
+                yield f"backfill {one.id} of {one.process} is paused: resume it, or cancel it"
 
 
 def _unserved(scene: Scene, reach: Iterable[str]) -> Iterator[str]:

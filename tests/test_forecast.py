@@ -220,6 +220,35 @@ def test_workers_that_listen_are_those_that_are_played() -> None:
     assert crew == Crew(slots=3, processes=frozenset({"hour", "day"}))
 
 
+def test_a_backfill_under_way_goes_on_in_the_plays() -> None:
+    """A hundred hours are run again, two at a time: the day that the last of them is in waits."""
+    stage = Stage(days(program("w", slots=2)), at="2026-11-10T00:00Z")
+    stage.work()
+    begin, end = at(f"{START}T00:00"), at("2026-11-05T00:00")
+    bounds = [int(begin.timestamp()), int(end.timestamp())]
+    asked = stage.request(
+        "backfill", "hour", targets=bounds, total=96, force=True, min_share=1.0, max_share=1.0
+    )
+    reading = Reading(stage.store, stage.catalog)
+    now = stage.clock.now()
+    scene = replace(
+        scene_of(reading, now),
+        durations={
+            name: Durations((600.0,) * 50, (UnitState.PROCESSED,) * 50, (0,) * 50, (name,))
+            for name in ("day", "hour")
+        },
+    )
+    day = stage.interval("day", "2026-11-04")
+    assert stage.state("day", "2026-11-04") == "embryo", "it is held, or waits for its hours"
+    told = foretell(scene, "day", day, plays=3, budget=math.inf)
+    assert told.median is not None
+    # Ninety-six hours and five days of ten minutes each, by two workers; the new hours beside them.
+    assert timedelta(hours=8) <= told.median - now <= timedelta(hours=9, minutes=30)
+    stage.request("backfill", "hour", change="pause", id=asked.id)
+    paused = foretell(scene_of(Reading(stage.store, stage.catalog), now), "day", day)
+    assert paused.stuck == (f"backfill {asked.id} of hour is paused: resume it, or cancel it",)
+
+
 def test_out_of_time_is_told_by_the_number_of_plays() -> None:
     now = at("2026-11-04T12:30")
     reading = played(days(), now)
