@@ -4,10 +4,13 @@ The console decides nothing of it: the scheduler carries it out, once, and answe
 """
 
 import hashlib
+import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
+from synergy.core import plans
 from synergy.core.intervals import BadLabel, Interval
 from synergy.core.model import Request
 from synergy.errors import BadInput, NotFound
@@ -17,7 +20,7 @@ from synergy.mx.routes import Call
 from synergy.mx.words import clock
 
 #: What may be asked for of intervals, and of freeruns.
-ACTIONS = ("reprocess", "skip", "trigger")
+ACTIONS = (*plans.ACTIONS, "trigger")
 #: Characters of a reason, at most.
 LONGEST_REASON = 500
 
@@ -30,14 +33,22 @@ class Wish:
     process: str
     intervals: Sequence[Interval]
     reason: str
+    #: What it would do, as the timetable stands; nothing where it is only triggered.
+    plan: plans.Plan
     #: What the asker called it, so that asking twice is asking once; empty: nothing.
     key: str = ""
 
 
 def wish_of(
-    picture: Picture, action: str, process: str, labels: Sequence[str], reason: str, key: str = ""
+    picture: Picture,
+    now: datetime,
+    action: str,
+    process: str,
+    labels: Sequence[str],
+    reason: str,
+    key: str = "",
 ) -> Wish:
-    """What is asked for, if it can be meant.
+    """What is asked for, if it can be meant, and what it would do.
 
     Raises:
         NotFound: there is no such process or interval.
@@ -59,11 +70,46 @@ def wish_of(
         problems.append(f"there is no action {action!r}; there are {', '.join(ACTIONS)}")
     elif action != "trigger" and not reason.strip():
         problems.append("it has no reason; say why, it is kept with every job that it touches")
+    first = min(intervals, key=lambda interval: interval.start, default=None)
+    if action == "reprocess" and first is not None and first.start > now:
+        begins = f"{process} {first.label} begins at {clock(first.start)} UTC"
+        problems.append(f"{begins}, so it cannot run again yet")
     if len(reason) > LONGEST_REASON:
         problems.append(f"its reason is longer than {LONGEST_REASON} characters")
     if problems:
         raise BadInput("nothing was asked for:", problems)
-    return Wish(action, process, intervals, " ".join(reason.split()), key)
+    return Wish(
+        action,
+        process,
+        intervals,
+        " ".join(reason.split()),
+        planned(picture, now, action, process, intervals),
+        key,
+    )
+
+
+def planned(
+    picture: Picture, now: datetime, action: str, process: str, intervals: Sequence[Interval]
+) -> plans.Plan:
+    """What it would do; a trigger only ends a wait."""
+    if action not in plans.ACTIONS:
+        return plans.Plan()
+    named = [(process, interval) for interval in intervals]
+    return plans.plan(picture.timetable, action, named, now)
+
+
+def refusal(wish: Wish, agreed: str) -> str:
+    """That more would change by now than was agreed to; empty while it would not.
+
+    `agreed` is what the form carries of the plan that was shown.  A normal finish meanwhile, by
+    which less changes, is no reason to ask again.
+    """
+    try:
+        before = plans.Ranges.of_content(json.loads(agreed))
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return "look at what it would do first"
+    joined = wish.plan.joined(before)
+    return plans.outdated("shown before", joined) if joined else ""
 
 
 def interval_named(picture: Picture, process: str, label: str) -> Interval:
@@ -106,6 +152,7 @@ def ask_for(console: Console, call: Call, wish: Wish) -> Request:
         filed_at=call.now,
         actor=call.visitor.name,
         reason=wish.reason,
+        options=wish.plan.options() if wish.action in plans.ACTIONS else {},
     )
     console.file(call, request)
     return request

@@ -288,6 +288,7 @@ def file_request(console: Console, call: Call) -> Response:
     with console.living.picture() as picture:
         wish = wish_of(
             picture,
+            call.now,
             call.body["action"],
             call.body["process"],
             call.body.get("intervals", []),

@@ -1,5 +1,6 @@
 """The handlers of the pages: each asks the picture and the store, and shows a view."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,16 +10,18 @@ from werkzeug.wrappers import Response
 
 from synergy.core.intervals import Interval
 from synergy.core.model import BoxRecord, Job, Request, Unit, embryo, job_key, unit_key
+from synergy.core.plans import ACTIONS, Plan
 from synergy.errors import BadInput, NotFound, SynergyError, Unreachable
 from synergy.explanation import Link, explain
 from synergy.history import recent_units, typical_duration
-from synergy.mx.actions import ask_for, interval_named, wish_of
+from synergy.mx.actions import ask_for, interval_named, planned, refusal, wish_of
 from synergy.mx.console import Console
 from synergy.mx.logs import log_view, made_attempts, tail
 from synergy.mx.looks import look_of
 from synergy.mx.routes import Call
 from synergy.mx.views.interval import interval_view, unit_keys
 from synergy.mx.views.matrix import matrix_view, state_of, window_of
+from synergy.mx.views.plan import ASKS_ABOVE, plan_view
 from synergy.mx.views.problems import failed_places, now_view, progress_of
 from synergy.mx.words import ago, clock, took
 from synergy.ports import Store
@@ -105,19 +108,50 @@ class IntervalScreen:
     trouble: str
 
 
+def plan_page(console: Console, call: Call) -> Response:
+    """What an action would do; nothing is changed by looking at it."""
+    action, process = call.path["action"], call.path["process"]
+    with console.living.picture() as picture:
+        interval = interval_named(picture, process, call.path["label"])
+        plan = planned(picture, call.now, action, process, [interval])
+    view = plan_view(action, process, interval.label, plan, _carried(plan))
+    return console.page(call, "plan.html", view, title=f"{action} {process} {interval.label}")
+
+
 def act(console: Console, call: Call) -> Response:
-    """File what was asked for of one interval."""
+    """File what was looked at, if it is still what would happen."""
+    form, action = call.request.form, call.path["action"]
     with console.living.picture() as picture:
         wish = wish_of(
             picture,
-            call.path["action"],
+            call.now,
+            action,
             call.path["process"],
             [call.path["label"]],
-            call.request.form.get("reason", ""),
-            call.request.form.get("key", "")[:80],
+            form.get("reason", ""),
         )
+    if action in ACTIONS:
+        count = len(wish.plan.steps)
+        refused = refusal(wish, form.get("planned", ""))
+        if not refused and count > ASKS_ABOVE and form.get("count", "").strip() != str(count):
+            refused = f"{count} intervals would change; type that number to say that it is meant"
+        if refused:
+            view = plan_view(
+                action,
+                wish.process,
+                wish.intervals[0].label,
+                wish.plan,
+                _carried(wish.plan),
+                wish.reason,
+                refused,
+            )
+            return console.page(call, "plan.html", view, status=409, title=f"{action} again?")
     request = ask_for(console, call, wish)
     return console.redirect(f"/requests/{request.id}")
+
+
+def _carried(plan: Plan) -> str:
+    return json.dumps(plan.reach.content(), separators=(",", ":"))
 
 
 def log_page(console: Console, call: Call) -> Response:

@@ -80,8 +80,14 @@ PAGES: Final = (
         name="log", path="/t/<process>/<path:label>/log", role=Role.VIEWER, answer=screens.log_page
     ),
     Route(
+        name="plan",
+        path="/t/<process>/<path:label>/<any(reprocess, skip, unskip):action>",
+        role=Role.OPERATOR,
+        answer=screens.plan_page,
+    ),
+    Route(
         name="act",
-        path="/t/<process>/<path:label>/<any(reprocess, skip, trigger):action>",
+        path="/t/<process>/<path:label>/<any(reprocess, skip, unskip, trigger):action>",
         role=Role.OPERATOR,
         answer=screens.act,
         methods=("POST",),

@@ -172,8 +172,8 @@ def test_what_is_not_there_is_not_found(browser: Browser, path: str) -> None:
 def test_an_interval_tells_why_and_what_may_be_done(browser: Browser) -> None:
     text = page(browser, f"/t/site_hourly/{FAILED}").text
     assert "given up: attempt 1 (the last of 1): it failed" in text
-    assert "Reprocess this interval" in text
-    assert "Skip this interval" in text
+    assert "Reprocess…" in text
+    assert "Skip…" in text
     assert "site_daily 2026-11-20" in text
     waiting = page(browser, "/t/site_daily/2026-11-20").text
     assert "14 of 24 finished: 1 failed, 14 processed, 9 not_due" in waiting
@@ -185,21 +185,48 @@ def test_a_viewer_is_told_that_he_may_look(house: House) -> None:
     assert [form["action"] for form in found.all("form", method="post")] == ["/logout"]
 
 
+def ask_for(browser: Browser, path: str, **more: str) -> Any:
+    """Look at what an action would do, and send the form that is shown there."""
+    found = page(browser, path)
+    form = {
+        field["name"]: field.get("value", "")
+        for field in found.all("input")
+        if field["name"] not in ("q", "form_token")
+    }
+    return browser.post(path, {**form, "reason": "its source is back", **more})
+
+
+RERUN = f"/t/site_hourly/{FAILED}/reprocess"
+
+
+def test_a_plan_says_what_would_change(house: House, browser: Browser) -> None:
+    before = house.digest()
+    text = page(browser, RERUN).text
+    assert "This would change 1 interval: 1 site_hourly . Nothing has changed yet." in text
+    assert "Reprocess 1 interval" in text
+    house.stage.request("skip", "site_hourly", FAILED)
+    house.pass_by(seconds=1)  # what is shown is no older
+    assert "Nothing would change." in page(browser, RERUN.replace("reprocess", "skip")).text
+    assert house.digest() != before
+    before = house.digest()
+    text = page(browser, "/t/site_daily/2026-11-19/reprocess").text
+    assert "2 intervals: 1 site_daily, 1 client_daily" in text
+    assert house.digest() == before
+
+
 def test_an_action_is_filed_written_down_and_carried_out(house: House, browser: Browser) -> None:
-    answer = browser.post(
-        f"/t/site_hourly/{FAILED}/reprocess", {"reason": " its source \n is back"}
-    )
+    answer = ask_for(browser, RERUN, reason=" its source \n is back")
     assert answer.status_code == 303
     filed = house.stage.store.open_requests()[0]
     assert (filed.action, filed.process, filed.actor) == ("reprocess", "site_hourly", "operator")
     assert filed.reason == "its source is back"
+    assert filed.options["changes"] == 1
     assert answer.headers["Location"] == f"/requests/{filed.id}"
     assert house.rings == ["scheduler"]
     last = house.console.audit.newest(1)[0]
     assert (last["who"], last["action"], last["request"]) == ("operator", "reprocess", filed.id)
-    assert (
-        "filed; the scheduler has not answered yet" in page(browser, f"/requests/{filed.id}").text
-    )
+    waiting = page(browser, f"/requests/{filed.id}").text
+    assert "filed; the scheduler has not answered yet" in waiting
     house.stage.settle()
     text = page(browser, f"/requests/{filed.id}").text
     assert "done" in text
@@ -207,10 +234,33 @@ def test_an_action_is_filed_written_down_and_carried_out(house: House, browser: 
 
 
 def test_an_action_without_a_reason_is_refused(house: House, browser: Browser) -> None:
-    answer = browser.post(f"/t/site_hourly/{FAILED}/skip", {"reason": " "})
+    answer = ask_for(browser, RERUN, reason=" ")
     assert answer.status_code == 400
     assert "it has no reason" in answer.get_data(as_text=True)
     assert house.stage.store.open_requests() == []
+
+
+@pytest.mark.parametrize("planned", ["", "{}", "[]", "{", '{"site_hourly": [1e999, 2]}', "null"])
+def test_what_was_not_looked_at_is_not_done(house: House, browser: Browser, planned: str) -> None:
+    answer = ask_for(browser, RERUN, planned=planned)
+    assert answer.status_code == 409
+    text = Page(answer.get_data(as_text=True)).text
+    assert "This would change 1 interval" in text
+    assert "look at what it would do first" in text or "would change too by now" in text
+    assert house.stage.store.open_requests() == []
+
+
+def test_many_intervals_are_meant_when_their_number_is_typed(
+    house: House, browser: Browser
+) -> None:
+    path = "/t/site_monthly/2026-11/skip"
+    count = re.search(r"This would change (\d+) intervals", page(browser, path).text)
+    assert count is not None
+    assert int(count[1]) > 100
+    refused = ask_for(browser, path, count="7")
+    assert refused.status_code == 409
+    assert "type that number" in refused.get_data(as_text=True)
+    assert ask_for(browser, path, count=count[1]).status_code == 303
 
 
 def test_nothing_happens_that_cannot_be_written_down(
@@ -219,10 +269,8 @@ def test_nothing_happens_that_cannot_be_written_down(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    form = {"reason": "x", "form_token": browser.form_token()}
     monkeypatch.setattr(house.console.audit, "record", full)
-    answer = browser.post(f"/t/site_hourly/{FAILED}/skip", form)
-    assert answer.status_code == 500
+    assert ask_for(browser, RERUN).status_code == 500
     assert house.stage.store.open_requests() == []
 
 

@@ -27,7 +27,9 @@ PARTS = {
 }
 #: What is asked for besides.
 QUERIES = {"api_intervals": "?process=site_hourly", "api_changes": "?after=0"}
-FORMS: dict[str, dict[str, str]] = {"act": {"reason": "its source is back"}}
+FORMS: dict[str, dict[str, str]] = {
+    "act": {"reason": "its source is back", "planned": '{"site_hourly": [0, 9999999999]}'}
+}
 BODIES: dict[str, dict[str, Any]] = {
     "api_file_request": {
         "action": "reprocess",
@@ -47,7 +49,7 @@ MATRIX = {
         *("api_status", "api_processes", "api_intervals", "api_interval", "api_why", "api_jobs"),
         *("api_requests", "api_request", "api_boxes", "api_changes", "api_openapi"),
     },
-    Role.OPERATOR: {"act", "api_file_request"},
+    Role.OPERATOR: {"plan", "act", "api_file_request"},
     Role.ADMIN: {"audit"},
 }
 

@@ -126,7 +126,7 @@ class IntervalView:
     more_consumers: bool
     tries: Sequence[Try]
     moved: Sequence[Moved]
-    #: What may be asked for: "reprocess", "skip", "trigger".
+    #: What may be asked for: "reprocess", "skip", "unskip", "trigger".
     actions: Sequence[str]
 
 
@@ -203,10 +203,12 @@ def interval_view(
 
 def _actions(job: Job, interval: Interval, now: datetime) -> list[str]:
     found = []
-    if interval.start <= now or job.version:
+    if interval.start <= now:
         found.append("reprocess")
     if not job.state.finished:
         found.append("skip")
+    if job.state is JobState.SKIPPED:
+        found.append("unskip")
     if job.state.at_work:
         found.append("trigger")
     return found
