@@ -26,6 +26,9 @@ from synergy.cli import EXIT_CODES, VERBS, parser_of  # noqa: E402
 from synergy.core import building, context, states  # noqa: E402
 from synergy.core.intervals import Calendar, Granularity  # noqa: E402
 from synergy.core.states import JOB_MACHINES, UNIT_MACHINE, JobState, UnitState  # noqa: E402
+from synergy.mx.roles import Role  # noqa: E402
+from synergy.mx.routes import Route  # noqa: E402
+from synergy.mx.table import ROUTES  # noqa: E402
 from synergy.schemas import schema  # noqa: E402
 from synergy.worker import work  # noqa: E402
 from synergy.worker.calls import environment_of  # noqa: E402
@@ -301,6 +304,36 @@ def settings() -> str:
     return table(["setting", "overridden by", "default", "meaning"], rows)
 
 
+# the console
+
+
+def console_pages() -> str:
+    """Every page of the console and who may see it."""
+    return _routes(route for route in ROUTES if route.kind != "api" and not route.changes)
+
+
+def api_routes() -> str:
+    """Every route of the API."""
+    return _routes(route for route in ROUTES if route.kind == "api")
+
+
+def _routes(routes: Iterable[Route]) -> str:
+    rows = [
+        [
+            f"`{route.methods[0]} {route.address}`",
+            "everybody" if route.role is Role.NOBODY else route.role.word,
+            route.summary or _markdown(_first_line(route.answer)),
+            ", ".join(f"`{name}`" for name in route.query),
+        ]
+        for route in routes
+    ]
+    return table(["address", "from role", "what", "parameters"], rows)
+
+
+def _first_line(answer: Callable[..., Any]) -> str:
+    return inspect.cleandoc(answer.__doc__ or "").partition("\n\n")[0].rstrip(".")
+
+
 # states
 
 
@@ -491,7 +524,7 @@ def _parts() -> Iterator[tuple[str, Callable[[], str]]]:
         verbs, exit_codes, tree_options, process_options, freerun_options, program_options,
         granularities, scenario_parts, settings, job_states, unit_states, inputs, machine_tables,
         diagram_discrete, diagram_continuous, diagram_unit, work_fields, worker_answers,
-        environment, causes,
+        environment, causes, console_pages, api_routes,
     ):  # fmt: skip
         yield made.__name__.replace("_", "-"), made
 

@@ -1,14 +1,11 @@
 """The OpenAPI document, made of the table of routes: what is not in it cannot be asked for."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from synergy.mx.roles import Role
 from synergy.mx.routes import Route
 from synergy.schemas import schema
-
-_PART = re.compile(r"<(?:path:)?(\w+)>")
 
 PROBLEM: Mapping[str, Any] = {
     "type": "object",
@@ -29,9 +26,8 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         if route.kind == "api":
-            path = _PART.sub(r"{\1}", route.path)
             for method in route.methods:
-                paths.setdefault(path, {})[method.lower()] = _operation(route)
+                paths.setdefault(route.address, {})[method.lower()] = _operation(route)
     taken = sorted({route.takes for route in routes if route.takes})
     return {
         "openapi": "3.1.0",
@@ -61,7 +57,7 @@ def document(routes: Sequence[Route], version: str) -> dict[str, Any]:
 def _operation(route: Route) -> dict[str, Any]:
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-        for name in _PART.findall(route.path)
+        for name in route.parts
     ]
     parameters += [
         {"name": name, "in": "query", "description": meaning, "schema": {"type": "string"}}

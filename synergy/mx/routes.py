@@ -4,6 +4,7 @@ The matrix of who may what, the OpenAPI document and the tests of safety are mad
 new route is tested before anybody has looked at it.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +14,8 @@ from werkzeug.wrappers import Request, Response
 
 from synergy.mx.roles import Role
 from synergy.mx.sessions import Visitor
+
+_PART = re.compile(r"<(?:[^:>]+:)?(\w+)>")
 
 #: How a route speaks: HTML for people, JSON for programs, or a file.
 Kind = Literal["page", "api", "file"]
@@ -62,6 +65,16 @@ class Route:
     takes: str = ""
     #: JSON schema of the answer.
     gives: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        """The path as people and OpenAPI write it: ``/t/{process}/{label}``."""
+        return _PART.sub(r"{\1}", self.path)
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of what varies in the path."""
+        return _PART.findall(self.path)
 
     @property
     def changes(self) -> bool:
