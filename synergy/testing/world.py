@@ -52,7 +52,7 @@ from synergy.core.states import JobState
 from synergy.errors import Unreachable
 from synergy.ports import Delivery, News, Published
 from synergy.reading import Reading
-from synergy.scheduler.loop import Scheduler, Setting
+from synergy.scheduler.loop import HOUSEKEEPING, Scheduler, Setting
 from synergy.scheduler.sources import SourcesAtOnce
 from synergy.stores.following import followed
 from synergy.testing.carrier import PROMPT, Carrier, Link
@@ -73,6 +73,8 @@ END_WITHIN: Final = 200.0
 BEYOND: Final = timedelta(days=4000)
 #: Seconds after the faults within which everybody has looked at the clock and at the leases.
 NOTICED: Final = 4 * DOZE
+#: Requests of which the schedulers keep documents.
+_OF_DOCUMENTS: Final = frozenset({"switch", "backfill"})
 #: Who does so much without time passing is stuck.
 TURNS: Final = 20_000
 
@@ -797,7 +799,7 @@ class World:
                     self._at(filed.after, partial(self._file, filed))
                 self._pass(until=self.case.calm_after)
                 self._calm()
-                self._pass(until=self.seconds + NOTICED)
+                self._pass(until=self.seconds + self._noticed())
                 self._finish()
             except Broken as broken:
                 return broken.violation
@@ -807,6 +809,12 @@ class World:
             finally:
                 self._take_down()
         return None
+
+    def _noticed(self) -> float:
+        """Seconds after which everybody has seen what others did: the feed does not tell of
+        documents, which are looked at now and then."""
+        by_documents = any(filed.action in _OF_DOCUMENTS for filed in self.case.requests)
+        return HOUSEKEEPING.total_seconds() + NOTICED if by_documents else NOTICED
 
     def _finish(self) -> None:
         """No faults any more: everything ends, in the right state (L1–L3, I1, I4, I20)."""
