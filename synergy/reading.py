@@ -258,11 +258,15 @@ class Reading:
         ]
         return sorted(found, key=lambda job: job.interval.start)
 
+    def slots_for(self, process: str, now: datetime) -> int:
+        """Slots that are counted with for a backfill of a process."""
+        heard = (worker for worker in self.workers if not worker.is_silent(now))
+        told = sum(worker.slots for worker in heard if worker.takes(process))
+        return slots_for(self.catalog, process, told)
+
     def lane_full(self, backfill: Backfill, now: datetime) -> LaneFull | None:
         """Why no unit more of a backfill goes out now."""
-        heard = (worker for worker in self.workers if not worker.is_silent(now))
-        told = sum(worker.slots for worker in heard if worker.takes(backfill.process))
-        slots = slots_for(self.catalog, backfill.process, told)
+        slots = self.slots_for(backfill.process, now)
         return lane_full(backfill, slots, len(self.out_of_lane(backfill)))
 
     def out_of(self, process: str) -> list[Job]:

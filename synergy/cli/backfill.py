@@ -25,7 +25,7 @@ from synergy.core.backfills import (
     units_out,
 )
 from synergy.core.intervals import Interval
-from synergy.core.lanes import CHANGES, SLOTS, built_on_itself
+from synergy.core.lanes import CHANGES, built_on_itself
 from synergy.core.model import Json, job_key
 from synergy.core.states import TERMINAL, JobState
 from synergy.core.switches import NOT_CAUGHT_UP
@@ -133,7 +133,7 @@ class _Planned:
             lambda place: reading.timetable.begun(*place, now),
         )
         self.above = Counter(name for name, _ in order if name != process)
-        self.slots = _slots(reading, process, now)
+        self.slots = reading.slots_for(process, now)
         self.least, self.most = units_out(args.min_share, args.max_share, self.slots)
         typical = typical_duration(recent_units(reading.store, process))
         self.lasts = None if typical is None else typical * len(self.targets) / self.most
@@ -345,6 +345,7 @@ def going_on(reading: Reading) -> list[str]:
 
 
 def _backfills(reading: Reading) -> list[Backfill]:
+    """All of them as they stand now."""
     return [*backfills_of(reading.store.read_documents("backfills")).values()]
 
 
@@ -403,14 +404,6 @@ def _as_json(reading: Reading, backfill: Backfill) -> dict[str, object]:
 
 def _instant(when: datetime | None) -> str | None:
     return None if when is None else instant(when)
-
-
-def _slots(reading: Reading, process: str, now: datetime) -> int:
-    """Slots of workers that take it, or of the programs that would."""
-    workers = [each for each in reading.workers if not each.is_silent(now)]
-    told = sum(each.slots for each in workers if each.takes(process))
-    programs = reading.catalog.programs.values()
-    return told or sum(each.slots for each in programs if each.works_on(process)) or SLOTS
 
 
 def _share(text: str) -> float:

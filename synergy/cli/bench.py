@@ -14,6 +14,7 @@ MEASURES: Mapping[str, tuple[str, str]] = {
     "core": ("synergy.bench.core", "the engine alone: speed, memory, start; a peer beside it"),
     "answers": ("synergy.bench.answers", "why an interval stands so, with a million behind it"),
     "units": ("synergy.bench.units", "units end to end by real programs, on the servers named"),
+    "backfill": ("synergy.bench.backfill", "what a backfill costs the live work beside it"),
     "broker": ("synergy.bench.broker", "a broker alone: publish, consume, one hop"),
     "forecast": ("synergy.bench.foresight", "how often forecasts come true, in simulated pasts"),
     "peers": ("synergy.bench.peers", "the same beside other queues of tasks, in turns"),

@@ -43,7 +43,7 @@ from synergy.core.timetable import Timetable
 #: Places that are looked at in one turn of the loop, while what is built on targets is held.
 CHUNK = 500
 #: Targets that are opened at once, at least; the next ones when half of them have ended.
-OPENED = 64
+OPENED = 16
 #: Slots that are counted with where neither workers nor programs tell.
 SLOTS = 2
 #: What may be done to a backfill that is there.

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from synergy.core.backfills import LOWERED, Backfill, backfills_of
+from synergy.core.building import build
 from synergy.core.context import Context, daily, hourly, monthly, offset, previous, tree
 from synergy.core.intervals import Calendar, Granularity
 from synergy.core.lanes import OPENED
 from synergy.core.model import Request
 from synergy.core.plans import Ranges
+from synergy.presence import WorkerRecord
 from synergy.testing.stage import Stage, fails, processes
 
 FIRST: dict[str, Any] = {"start": "2026-11-01", "lag": 0}
@@ -126,8 +128,6 @@ def test_no_more_than_its_share_is_out_and_the_least_share_keeps_its_priority() 
 
 
 def worker(stage: Stage, slots: int) -> Any:
-    from synergy.presence import WorkerRecord
-
     return WorkerRecord(
         owner="w",
         program="worker",
@@ -209,22 +209,23 @@ def test_a_target_that_fails_holds_what_is_built_on_it_and_nothing_else() -> Non
 
 
 def test_what_came_to_be_built_on_it_meanwhile_is_held_too() -> None:
-    """A day of the alerts falls due, and runs, while the day that it looks at is not opened yet."""
-    stage = stage_of("2026-11-05T00:00Z")
-    backfill(stage, "2026-11-01T00", "2026-11-04T23")
-    stage.until("2026-11-06T00:00Z")
-    while units := stage.claim():
-        fresh = [unit for unit in units if unit.interval.start >= datetime(2026, 11, 5, tzinfo=UTC)]
-        for unit in units if len(stage.started) > 60 else fresh or units:
-            stage.report(unit)
+    """A process is registered that depends on the hours, and runs before they are opened."""
+    hours = tree("t", [hourly("h", run="w:f")], **FIRST)
+    later = tree("u", [hourly("x", run="w:f", after="h")], **FIRST)
+    stage = Stage(Context(hours), at="2026-11-06T00:00Z")
     stage.work()
-    alert = stage.job("a", "2026-11-06")
-    assert stage.job("d", "2026-11-04").generation == 2
-    stage.until("2026-11-07T00:00Z")
+    asked = backfill(stage, "2026-11-01T00", "2026-11-05T23")
+    change(stage, "pause", asked)
+    stage.catalog = build(Context(hours, later), stage.clock.now())
+    stage.restart()
     stage.work()
-    alert = stage.job("a", "2026-11-06")
-    assert alert.state == "processed"
-    assert alert.consumed == {"d@2026-11-04": 2}
+    early = stage.job("x", "2026-11-05T05")
+    assert (early.state, early.generation, early.consumed) == ("processed", 1, {})
+    change(stage, "resume", asked)
+    stage.work()
+    again = stage.job("x", "2026-11-05T05")
+    assert (again.state, again.consumed) == ("processed", {"h@2026-11-05T05": 2})
+    assert stored(stage).state == "done"
 
 
 def test_what_builds_on_itself_is_refused() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from synergy.testing.cases import WITH_LATE, WITH_PLANS, WITH_POOLS
+from synergy.testing.cases import WITH_BACKFILLS, WITH_LATE, WITH_PLANS, WITH_POOLS
 
 
 @dataclass(frozen=True)
@@ -359,5 +359,19 @@ MUTANTS = (
         "what is reopened keeps its mark",
         Edit("core.machines:reopened", "outdated=False,", ""),
         seeds=range(WITH_LATE + 10, WITH_LATE + 20),
+    ),
+    Mutant(
+        "a backfill opens its targets, and what is built on them is not held",
+        Edit(
+            "core.lanes:Lanes._consumers",
+            "if (name, interval.start) not in lane.held:",
+            "if False:",
+        ),
+        seeds=range(WITH_BACKFILLS + 9, WITH_BACKFILLS + 13),
+    ),
+    Mutant(
+        "what a backfill holds that was given up is not released",
+        Edit("core.lanes:Lanes._try_release", "lane.backfill.over or", "False and"),
+        seeds=range(WITH_BACKFILLS + 9, WITH_BACKFILLS + 13),
     ),
 )
