@@ -108,7 +108,7 @@ MUTANTS = (
             "holds = (*job.holds, request) if hold else job.holds",
             "holds = job.holds",
         ),
-        seeds=range(845, 853),
+        seeds=range(429, 437),
     ),
     Mutant(
         "the target is reopened before what is built on it",
@@ -122,7 +122,7 @@ MUTANTS = (
     Mutant(
         "a held job is requested",
         Edit("core.readiness:_own_reasons", "reasons += map(Held, job.holds)", ""),
-        seeds=range(8),
+        seeds=range(429, 437),
     ),
     Mutant(
         "a request is obeyed again",
@@ -181,7 +181,7 @@ MUTANTS = (
     Mutant(
         "after a refusal it is decided on an old view",
         Edit("scheduler.loop:Scheduler._execute", "events = self._changes() + events", "pass"),
-        seeds=range(283, 291),
+        seeds=range(420, 428),
     ),
     Mutant(
         "a transition stands twice in the feed",
@@ -195,22 +195,22 @@ MUTANTS = (
     Mutant(
         "a dispatched job whose unit was never inserted is left alone",
         Edit("core.engine:Engine._resume", "if job.unit not in units:", "if False:"),
-        seeds=range(31, 39),
+        seeds=range(10, 18),
     ),
     Mutant(
         "what another scheduler wrote is not believed",
         Edit("core.engine:Engine._jobs_changed", "known.version < job.version", "False"),
-        seeds=range(8),
+        seeds=range(103, 111),
     ),
     Mutant(
         "a job ends by whatever unit of it ends",
         Edit("core.engine:Engine._unit_changed", "job.unit == unit.key", "True"),
-        seeds=range(85, 93),
+        seeds=range(13, 21),
     ),
     Mutant(
         "begun is only what the clock says",
         Edit("core.timetable:Timetable.begun", "job is None or job.version > 0", "False"),
-        seeds=range(209, 217),
+        seeds=range(789, 797),
     ),
     Mutant(
         "a job is read that is newer than what is known of the others",
@@ -219,12 +219,12 @@ MUTANTS = (
             "while self._look(jobs, units):",
             "if self._look(jobs, units):",
         ),
-        seeds=range(8),
+        seeds=range(1407, 1415),
     ),
     Mutant(
         "an attempt that was given back after its start keeps its number",
         Edit("core.recovery:handed_back", "unit.state is UnitState.IN_PROGRESS", "False"),
-        seeds=range(7, 15),
+        seeds=range(54, 62),
     ),
     Mutant(
         "the feed since the last ledger is not read at the start",
@@ -248,7 +248,7 @@ MUTANTS = (
     Mutant(
         "a message is acknowledged though its claim came to nothing",
         Edit("worker.protocol:WorkerProtocol._acknowledge", "if each.unit.key in ours", "if True"),
-        seeds=range(15, 23),
+        seeds=range(14, 22),
     ),
     Mutant(
         "a unit is published before it is written",
@@ -296,7 +296,7 @@ MUTANTS = (
             "self.switches[event.key] = Switch.of_content(*event.current)",
             "pass",
         ),
-        seeds=range(WITH_POOLS + 25, WITH_POOLS + 40),
+        seeds=range(WITH_POOLS + 71, WITH_POOLS + 79),
     ),
     Mutant(
         "what is built on the only one that runs again is neither marked nor fenced",
