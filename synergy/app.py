@@ -214,6 +214,7 @@ def run_scheduler(project: Project) -> int:
                 owner=new_owner(SCHEDULER, project.box),
                 sources=SourcesAside(measurer(catalog), lambda: bell.ring(SCHEDULER)),
                 publisher=publisher,
+                keep_units=project.keep_units,
             )
         )
         stopping = stop_on_signals()

@@ -31,8 +31,9 @@ from synergy.core.model import (
 )
 
 #: Kinds of documents: the catalog that the scheduler works by (one, of key ``catalog``), processes
-#: that are switched off, backfills, workers that listen, and promises that were watched.
-Kind = Literal["catalog", "switches", "backfills", "workers", "promises"]
+#: that are switched off, backfills, workers that listen, promises that were watched, and through
+#: when units were forgotten.
+Kind = Literal["catalog", "switches", "backfills", "workers", "promises", "retention"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
@@ -104,6 +105,14 @@ class Store(Protocol):
 
     def prune_jobs(self, process: str, before: datetime) -> int:
         """Forget terminal, folded jobs (and their units) that start before an instant."""
+        ...
+
+    def prune_units(self, process: str, start: datetime, end: datetime) -> int:
+        """Forget the units of the jobs that begin within ``[start, end)``; how many.
+
+        The jobs stay.  Those that are not over, or whose last transitions are not in the feed yet,
+        keep theirs, and every unit that is out or not told of in the feed stays.
+        """
         ...
 
     # units of work

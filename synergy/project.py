@@ -37,6 +37,9 @@ DEFAULTS: Mapping[str, str] = {
     "RUN_DIR": ".synergy/run",
     #: Seconds that a worker's units get to finish when it is told to stop.
     "GRACE": "20",
+    #: Days after the end of an interval for which its units, the record of its attempts, are kept
+    #: in the store; empty: for ever. How each interval stands is kept in any case.
+    "KEEP_UNITS_DAYS": "",
     #: Id of this box; empty: the name of the host.
     "BOX": "",
     #: Where the web console listens, such as 127.0.0.1:8080 (port 0: any that is free); with it
@@ -66,6 +69,8 @@ class Project:
     log_dir: Path
     run_dir: Path
     grace: timedelta
+    #: How long units are remembered after the end of their interval; None: for ever.
+    keep_units: timedelta | None = None
     #: Id of this box.
     box: str = field(default_factory=socket.gethostname)
     #: The settings of the web console, by their names without ``CONSOLE_``; "" is the address.
@@ -91,6 +96,16 @@ def open_project(folder: Path, store: str | None = None, broker: str | None = No
     except ValueError:
         problems.append(f"GRACE {values['GRACE']!r} is not a number of seconds")
         grace = 0.0
+    keep_units = None
+    if values["KEEP_UNITS_DAYS"]:
+        try:
+            keep_units = timedelta(days=float(values["KEEP_UNITS_DAYS"]))
+        except (ValueError, OverflowError):
+            keep_units = timedelta(0)
+        if keep_units < timedelta(days=1):
+            problems.append(
+                f"KEEP_UNITS_DAYS {values['KEEP_UNITS_DAYS']!r} is not a number of days from 1 up"
+            )
     box = values["BOX"] or socket.gethostname()
     if not BOX_ID.fullmatch(box):
         problems.append(
@@ -107,6 +122,7 @@ def open_project(folder: Path, store: str | None = None, broker: str | None = No
         log_dir=folder / values["LOG_DIR"],
         run_dir=folder / values["RUN_DIR"],
         grace=timedelta(seconds=grace),
+        keep_units=keep_units,
         box=box,
         console={
             name.removeprefix("CONSOLE").removeprefix("_"): value

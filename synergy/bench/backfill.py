@@ -119,7 +119,7 @@ class _Backfill:
         self.begun_in = time.monotonic() - begun
 
     def change(self, how: str) -> None:
-        """Pause it, let it go on, or end it."""
+        """Pause it, let it go on, or end it; it may be over by itself."""
         self._file({"change": how, "id": self.id})
 
     def _file(self, options: Mapping[str, Json]) -> str:
@@ -133,12 +133,13 @@ class _Backfill:
             options=options,
         )
         self.made.file(request)
-        self.made.wait_until(lambda: self._is_done(request.id), f"{request.id} has no answer", 0.01)
+        unanswered = f"{request.id} has no answer"
+        self.made.wait_until(lambda: self._is_answered(request.id), unanswered, 0.01)
         return request.id
 
-    def _is_done(self, request: str) -> bool:
+    def _is_answered(self, request: str) -> bool:
         found = self.made.store.read_request(request)
-        return found is not None and found.state == "done"
+        return found is not None and found.state != "filed"
 
     def _state(self) -> str:
         return backfills_of(self.made.store.read_documents("backfills"))[self.id].state

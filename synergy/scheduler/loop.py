@@ -76,6 +76,7 @@ from synergy.ports import STANDBY, Bell, Clock, Listener, Publisher, Store
 from synergy.presence import Forgetting, read_workers
 from synergy.reading import read_loaded
 from synergy.scheduler.promises import PromiseWatch
+from synergy.scheduler.retention import Retention
 from synergy.scheduler.sources import Sources
 
 #: The leader's lease, and how often it is renewed (DESIGN §8.4: a standby takes over within 4 s).
@@ -115,6 +116,8 @@ class Setting:
     sources: Sources
     #: None without a broker.
     publisher: Publisher | None = None
+    #: How long units are remembered after the end of their interval; None: for ever.
+    keep_units: timedelta | None = None
 
 
 class Scheduler:
@@ -144,6 +147,7 @@ class Scheduler:
         self._seen: datetime | None = None
         #: Made when the timetable was read.
         self._promised: PromiseWatch | None = None
+        self._retention: Retention | None = None
         self._watch = LeaseWatch(setting.clock, LEASE + RENEWAL)
         self._forgetting = Forgetting(setting.clock)
 
@@ -213,6 +217,8 @@ class Scheduler:
         self.engine = Engine(setting.catalog)
         self._follow_up([*self._slots(), loaded] if loaded.backfills else [loaded])
         self._promised = PromiseWatch(store, self.engine, setting.clock.now())
+        if setting.keep_units is not None:
+            self._retention = Retention(store, setting.catalog, setting.keep_units)
 
     def wake_at(self) -> datetime | None:
         """When there is something to do, if nothing happens before."""
@@ -513,6 +519,8 @@ class Scheduler:
         self._forgetting.look(store)
         if self._promised is not None:
             self._promised.tidy(now)
+        if self._retention is not None:
+            self._retention.tidy(now)
         store.checkpoint()
 
     def _slots(self) -> list[Event]:

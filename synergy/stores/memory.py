@@ -158,6 +158,23 @@ class MemoryStore:
             starts[: len(old)] = [turn for turn in old if turn not in forgotten]
             return len(gone)
 
+    def prune_units(self, process: str, start: datetime, end: datetime) -> int:
+        """Forget those of jobs that are over and folded."""
+        with self._lock:
+            starts = self._job_starts.get(process, [])
+            part = starts[bisect_left(starts, (start, "")) : bisect_left(starts, (end, ""))]
+            over = [
+                (key, unit)
+                for _, key in part
+                if key not in self._active_jobs and self._told.get(key, 0) <= self._folded
+                for unit in self._units_of.get(key, ())
+                if unit not in self._active_units
+            ]
+            for key, unit in over:
+                self._units_of[key].discard(unit)
+                del self._units[unit]
+            return len(over)
+
     def _is_over(self, key: str) -> bool:
         return (
             key not in self._active_jobs

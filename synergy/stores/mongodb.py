@@ -219,6 +219,19 @@ class MongoStore:
             count += self._delete(self._jobs, {"$or": versions, **over})
         return count
 
+    def prune_units(self, process: str, start: datetime, end: datetime) -> int:
+        """Forget those of jobs that are over and folded."""
+        self._feed.settle()
+        over = {"active": None, "pending": None}
+        within = {"$gte": to_micros(start), "$lt": to_micros(end)}
+        found = self._find(self._jobs, {"process": process, "start": within, **over}, {"_id": 1})
+        count = 0
+        for first in range(0, len(found), _PRUNED_AT_ONCE):
+            part = found[first : first + _PRUNED_AT_ONCE]
+            of_part = [{"_id": {"$gte": f"{job['_id']}#", "$lt": f"{job['_id']}$"}} for job in part]
+            count += self._delete(self._units, {"$or": of_part, **over})
+        return count
+
     def _delete(self, collection: Collection[Document], query: Document) -> int:
         return self._server.answered(
             lambda: collection.delete_many(query).deleted_count, LONG_PATIENCE_SECONDS

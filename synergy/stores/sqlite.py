@@ -105,6 +105,7 @@ _STANDING_JOBS = f"SELECT key, version, told FROM jobs WHERE key {_AMONG}"
 _ACTIVE_JOBS = f"{_JOBS} WHERE active = 1 ORDER BY process, start"
 _JOBS_BETWEEN = f"{_JOBS} WHERE process = ? AND start >= ? AND start < ? ORDER BY start"
 _LAST_JOBS = f"{_JOBS} WHERE process = ? ORDER BY start DESC LIMIT ?"
+_JOBS_OVER = "SELECT key FROM jobs WHERE process = ? AND start >= ? AND start < ? AND active = 0"
 _PRUNED_JOBS = """
 SELECT key FROM jobs
 WHERE process = ? AND start < ? AND active = 0
@@ -255,6 +256,16 @@ class SQLiteStore:
             )
             connection.executemany("DELETE FROM jobs WHERE key = ?", keys)
         return len(keys)
+
+    def prune_units(self, process: str, start: datetime, end: datetime) -> int:
+        """Forget those of jobs that are over."""
+        parameters = (process, to_micros(start), to_micros(end))
+        with self._database.writing() as connection:
+            keys = connection.execute(_JOBS_OVER, parameters).fetchall()
+            return connection.executemany(
+                "DELETE FROM units WHERE key >= ? || '#' AND key < ? || '$' AND active = 0",
+                [(key, key) for (key,) in keys],
+            ).rowcount
 
     def _jobs(self, query: str, parameters: Row) -> list[Job]:
         with self._database.reading() as connection:

@@ -462,6 +462,30 @@ class StoreContract:
         assert store.prune_jobs("site_hourly", NOW) == 1
         assert sorted(store.read_units([*keys, other])) == sorted([*keys[2:], other])
 
+    def test_units_are_pruned_within_a_span_and_their_jobs_stay(self, store: Store) -> None:
+        for number in range(4):
+            a_stored_job(store, JobState.PROCESSED, number)
+            for generation in (1, 2):
+                unit = a_unit(number, generation=generation, state=UnitState.PROCESSED)
+                put_unit(store, unit)
+        put_unit(store, a_unit(1, process="other", state=UnitState.PROCESSED))
+        fold_all(store)
+        assert store.prune_units("site_hourly", an_hour(1).start, an_hour(3).start) == 4
+        assert store.prune_units("site_hourly", an_hour(1).start, an_hour(3).start) == 0
+        keys = [a_unit(n, generation=g).key for n in range(4) for g in (1, 2)]
+        other = a_unit(1, process="other").key
+        assert sorted(store.read_units([*keys, other])) == sorted([*keys[:2], *keys[6:], other])
+        assert labels(store.last_jobs("site_hourly", 9)) == [an_hour(n).label for n in (3, 2, 1, 0)]
+
+    def test_units_that_are_out_or_of_active_jobs_are_not_pruned(self, store: Store) -> None:
+        a_stored_job(store, JobState.IN_PROGRESS, 0)
+        a_stored_job(store, JobState.SKIPPED, 1)
+        kept = [put_unit(store, a_unit(0, state=UnitState.PROCESSED)), put_unit(store, a_unit(1))]
+        fold_all(store)
+        assert store.prune_units("site_hourly", EPOCH, NOW) == 0
+        keys = [unit.key for unit in kept]
+        assert list(store.read_units(keys)) == keys
+
     def test_a_job_whose_unit_is_still_out_is_not_pruned(self, store: Store) -> None:
         a_stored_job(store, JobState.SKIPPED)
         unit = put_unit(store, a_unit())

@@ -74,6 +74,7 @@ class Stage:
         bell: Bell | None = None,
         measure: Measure | None = None,
         publisher: Publisher | None = None,
+        keep_units: timedelta | None = None,
     ) -> None:
         instant = datetime.fromisoformat(at) if isinstance(at, str) else at
         self.clock = VirtualClock(instant.astimezone(UTC))
@@ -82,6 +83,7 @@ class Stage:
         self.bell = bell or MemoryBell()
         self.measure: Measure = measure or (lambda source, interval: None)
         self.publisher = publisher
+        self.keep_units = keep_units
         self.started: list[str] = []
         self._requests = 0
         self.restart()
@@ -97,6 +99,7 @@ class Stage:
                 owner="stage",
                 sources=SourcesAtOnce(self.measure),
                 publisher=self.publisher,
+                keep_units=self.keep_units,
             )
         )
         self.scheduler.load()
