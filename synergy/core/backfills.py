@@ -24,6 +24,8 @@ HOLDING, RUNNING, DONE, CANCELED = "holding", "running", "done", "canceled"
 ORDERS = ("oldest", "newest")
 #: Shares of the slots, where nothing else is said: what it has in any case, and at most.
 MIN_SHARE, MAX_SHARE = 0.1, 0.5
+#: So many that are over are remembered.
+KEPT = 100
 #: Units beyond its least share go behind all others, whatever their priority.
 LOWERED = 1_000_000
 
@@ -222,6 +224,17 @@ def backfills_of(
 ) -> dict[str, Backfill]:
     """The backfills by id, of the documents of their kind."""
     return {key: Backfill.of_content(key, *document) for key, document in documents.items()}
+
+
+def forgotten(
+    documents: Mapping[str, tuple[int, Mapping[str, Json]]], kept: int = KEPT
+) -> list[Backfill]:
+    """Those that were over before the latest so many that are."""
+    if len(documents) <= kept:
+        return []
+    over = [each for each in backfills_of(documents).values() if each.over]
+    over.sort(key=lambda each: each.filed_at, reverse=True)
+    return over[kept:]
 
 
 def _instant(second: float) -> datetime:

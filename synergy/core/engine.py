@@ -358,7 +358,7 @@ class Engine:
         units = self._units.get(key)
         at_work = _has_unit(job)
         self._out(job, at_work)
-        if self.lanes.lanes:
+        if self.lanes.lanes or job.holds:
             self.lanes.settled(job, now)
         if at_work:
             # Also where another scheduler dispatched it: it may have died before its insert, and

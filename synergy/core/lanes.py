@@ -115,6 +115,8 @@ class Lanes:
 
     def __init__(self, desk: Desk) -> None:
         self.lanes: dict[str, Lane] = {}
+        #: Those that are over, and hold nothing, for all we know.
+        self._over: set[str] = set()
         self._desk = desk
         #: Slots of the workers that take a process, as far as they have told.
         self._slots: Mapping[str, int] = {}
@@ -335,6 +337,7 @@ class Lanes:
         if backfill.over:
             if not lane.held:
                 del self.lanes[backfill.id]
+                self._over.add(backfill.id)
         elif backfill.state == RUNNING and backfill.exhausted:
             if not (lane.open or lane.held):
                 self._write(lane, replace(backfill, state=DONE, ended_at=now))
@@ -406,6 +409,9 @@ class Lanes:
     def settled(self, job: Job, now: datetime) -> None:
         """A job stands so in the store now."""
         key = (job.process, job.interval.start)
+        for hold in self._over.intersection(job.holds):
+            # By another scheduler, which has not heard yet that it is over.
+            self._desk.release(job, hold, now)
         for lane in self.lanes.values():
             if lane.backfill.id in job.holds:
                 lane.held.add(key)

@@ -420,7 +420,7 @@ class Operations:
                 return machines.reopened(
                     process.machine, job, request.id, now, target=target, hold=True, reason=why
                 )
-            case "reopen" if target:
+            case "reopen" if target and self._is_fenced(operation, key):
                 return machines.reopened(
                     process.machine, job, request.id, now, target=True, hold=False, reason=why
                 )
@@ -502,6 +502,20 @@ class Operations:
             (given.process, one.start) in self.frozen
             for given in self._desk.catalog.inputs(process.name, interval)
             for one in self._desk.catalog.intervals_of(given)
+        )
+
+    def _is_fenced(self, operation: _Operation, key: Key) -> bool:
+        """Whether all that is built on a target is held for it.
+
+        Where a part of a backfill is carried out again, some of it may have been released already,
+        as another scheduler had found nothing left below it: then its target stays as it is.
+        """
+        if operation.then is None:
+            return True
+        interval = self._desk.catalog.processes[key[0]].calendar.starting_at(key[1])
+        return all(
+            operation.request.id in self._document(operation, *place).holds
+            for place in self._desk.catalog.consumers(key[0], interval)
         )
 
     def _document(self, operation: _Operation, name: str, interval: Interval) -> Job:

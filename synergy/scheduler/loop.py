@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from synergy.core.backfills import forgotten
 from synergy.core.catalog import Catalog
 from synergy.core.commands import (
     DOCUMENT_KINDS,
@@ -499,17 +500,20 @@ class Scheduler:
         if now < self._tidy_at:
             return
         self._tidy_at = now + HOUSEKEEPING
+        store = self.setting.store
         # The feed does not tell of documents that another scheduler has written.
+        documents = {kind: store.read_documents(kind) for kind in DOCUMENT_KINDS}
         news: list[Event] = [
-            DocumentsRead(kind, documents)
-            for kind in DOCUMENT_KINDS
-            if not self.engine.knows(kind, documents := self.setting.store.read_documents(kind))
+            DocumentsRead(kind, found)
+            for kind, found in documents.items()
+            if not self.engine.knows(kind, found)
         ]
         if news or self.engine.lanes.lanes:
             self._follow_up([*news, *self._slots()])
+        for old in forgotten(documents["backfills"]):
+            store.save_document("backfills", old.id, None, old.version)
         if self._position >= self._stored_position + LEDGERS_AFTER:
             self._save_ledgers()
-        store = self.setting.store
         for name in self.setting.catalog.freeruns:
             kept = store.last_jobs(name, FIRINGS_KEPT)
             if len(kept) == FIRINGS_KEPT:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from synergy.core.backfills import LOWERED, Backfill, backfills_of
+from synergy.core.backfills import KEPT, LOWERED, Backfill, backfills_of
 from synergy.core.building import build
 from synergy.core.context import Context, daily, hourly, monthly, offset, previous, tree
 from synergy.core.intervals import Calendar, Granularity
@@ -321,3 +321,18 @@ def test_what_is_left_of_a_canceled_backfill_takes_its_place_in_the_pool_at_once
     assert not stage.requested
     change(stage, "cancel", filed)
     assert len(stage.requested) == 3
+
+
+def test_the_latest_that_are_over_are_remembered() -> None:
+    stage = stage_of("2026-11-02T00:00Z")
+    for _ in range(KEPT + 3):
+        stage.advance(seconds=0.01)
+        backfill(stage, "2026-11-01T00", "2026-11-01T01")
+        stage.work()
+    going = backfill(stage, "2026-11-01T00", "2026-11-01T01")
+    stage.clock.set(stage.clock.now() + timedelta(seconds=16))
+    stage.settle()
+    kept = stage.store.read_documents("backfills")
+    assert len(kept) == KEPT + 1
+    assert going.id in kept
+    assert "r1" not in kept
