@@ -15,7 +15,7 @@ from synergy.core.intervals import BadLabel, Interval
 from synergy.core.model import Request
 from synergy.errors import BadInput, NotFound
 from synergy.mx.console import Console
-from synergy.mx.living import Picture
+from synergy.mx.picture import Picture
 from synergy.mx.routes import Call
 from synergy.mx.words import clock
 

@@ -15,8 +15,8 @@ from synergy.errors import BadInput, NotFound, SynergyError
 from synergy.explanation import explain
 from synergy.mx.actions import ask_for, interval_named, wish_of
 from synergy.mx.console import Console
-from synergy.mx.living import Picture
 from synergy.mx.openapi import document
+from synergy.mx.picture import Picture
 from synergy.mx.routes import Call
 from synergy.mx.views.interval import unit_keys
 from synergy.mx.views.matrix import state_of

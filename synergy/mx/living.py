@@ -10,24 +10,19 @@ since when nothing is heard, and the next look that is answered ends that.
 
 import contextlib
 import threading
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Final, TypeVar
 
 from synergy.core.admission import Counted
 from synergy.core.catalog import Catalog
-from synergy.core.intervals import Calendar, Interval
-from synergy.core.model import BoxRecord, Job, Lease, Request, Standing, Unit, embryo
-from synergy.core.states import JobState
-from synergy.core.switches import Switch, switches_of
+from synergy.core.model import Lease
+from synergy.core.switches import switches_of
 from synergy.core.timetable import Timetable
 from synergy.errors import NotFound, SynergyError, Unreachable
 from synergy.leases import LEADER
 from synergy.logs import logger
-from synergy.mx.counting import number_between
+from synergy.mx.picture import Picture
 from synergy.ports import Clock, Store
 from synergy.reading import BATCH, Reading, read_loaded
 
@@ -39,188 +34,8 @@ FRESH: Final = 0.5
 LOOK, IDLE_LOOK = 1.0, 10.0
 #: Seconds after the last page until nobody asks any more.
 ATTENTION: Final = 60.0
-#: Roll-ups that are remembered.
-REMEMBERED: Final = 50_000
-
 #: The catalog by which the store's timetable is made, and its version; None where there is none.
 ReadCatalog = Callable[[Store], tuple[int, Catalog] | None]
-#: How many intervals are in which state; None stands for those that nobody has touched.
-Counts = Mapping[JobState | None, int]
-
-
-#: The end of all spans that have none.
-FAR: Final = datetime(9000, 1, 1, tzinfo=UTC)
-#: Failed intervals of a process that are told one by one.
-NEWEST_FAILED: Final = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """How far a process is."""
-
-    #: All of it is finished until there; None where nothing is.
-    finished_until: datetime | None
-    failed: int
-    skipped: int
-    #: Finished, and marked stale.
-    outdated: int
-    newest_failed: tuple[Interval, ...]
-
-
-@dataclass(slots=True)
-class Picture:
-    """What is known; to be looked at within `Living.picture` only."""
-
-    catalog: Catalog
-    catalog_version: int
-    timetable: Timetable
-    #: Number of the last entry of the feed that is in it.
-    seq: int
-    lease: Lease | None = None
-    boxes: Sequence[BoxRecord] = ()
-    switches: Mapping[str, Switch] = field(default_factory=dict)
-    #: The units that workers hold, by key.
-    held: Mapping[str, Unit] = field(default_factory=dict)
-    requests: Sequence[Request] = ()
-    read_at: datetime | None = None
-    _rolled: dict[str, dict[tuple[datetime, datetime], Counts]] = field(default_factory=dict)
-    _remembered: int = 0
-    _summaries: dict[str, Summary] = field(default_factory=dict)
-    #: The active jobs by process; empty after a change.
-    _active: dict[str, list[Job]] = field(default_factory=dict)
-
-    def job(self, process: str, interval: Interval) -> Job:
-        """The job as far as it is known without its document: of a terminal one its standing."""
-        found = self.timetable.active.get((process, interval.start))
-        if found is not None:
-            return found
-        standing = self.timetable.ledgers[process].at(interval.start)
-        if standing is None:
-            return embryo(process, interval)
-        return Job(
-            process=process,
-            interval=interval,
-            state=standing.state,
-            generation=standing.generation,
-            result=standing.result,
-            attempts=standing.attempts,
-            outdated=standing.outdated,
-        )
-
-    def knows(self, key: str) -> bool:
-        """Whether a job's key is that of a process with intervals."""
-        return key.partition("@")[0] in self.timetable.ledgers
-
-    def put(self, job: Job) -> None:
-        """Take over a stored job."""
-        if job.process in self.timetable.ledgers:
-            self.timetable.put(job)
-            self._active.clear()
-            self._summaries.pop(job.process, None)
-            rolled = self._rolled.get(job.process)
-            if rolled:
-                start = job.interval.start
-                for span in [span for span in rolled if span[0] <= start < span[1]]:
-                    del rolled[span]
-                    self._remembered -= 1
-
-    def summary(self, process: str) -> Summary:
-        """How far a process is; costs what its exceptions are, and after that nothing until it
-        changes."""
-        found = self._summaries.get(process)
-        if found is None:
-            found = self._summaries[process] = self._summed_up(process)
-        return found
-
-    def _summed_up(self, process: str) -> Summary:
-        calendar = self.catalog.processes[process].calendar
-        start, end = self.catalog.spans[process]
-        until, finishing = start, True
-        skipped = failed = outdated = 0
-        newest: list[Interval] = []
-        for begin, stop, standing in self._runs(process, start, end or FAR):
-            finishing = finishing and standing is not None and standing.state.finished
-            if finishing:
-                until = stop
-            if standing is not None and standing.state is JobState.SKIPPED:
-                skipped += number_between(calendar, begin, stop)
-            if standing is not None and standing.outdated:
-                outdated += number_between(calendar, begin, stop)
-            if standing is not None and standing.state is JobState.FAILED:
-                failed += number_between(calendar, begin, stop)
-                interval = calendar.containing(stop - timedelta(microseconds=1))
-                run: list[Interval] = []
-                while interval.start >= begin and len(run) < NEWEST_FAILED:
-                    run.append(interval)
-                    interval = calendar.previous(interval)
-                newest = (newest + run[::-1])[-NEWEST_FAILED:]
-        begun = until if until > start else None
-        return Summary(begun, failed, skipped, outdated, tuple(newest[::-1]))
-
-    def active_of(self, process: str) -> Sequence[Job]:
-        """The jobs of a process that are under way, by start."""
-        if process not in self._active:
-            jobs = sorted(self.timetable.active.values(), key=lambda job: job.interval.start)
-            self._active = {name: [] for name in self.timetable.ledgers}
-            for job in jobs:
-                self._active[job.process].append(job)
-        return self._active[process]
-
-    def active_between(self, process: str, start: datetime, end: datetime) -> Sequence[Job]:
-        """Those of them that begin in ``[start, end)``."""
-        jobs = self.active_of(process)
-        low = bisect_left(jobs, start, key=lambda job: job.interval.start)
-        high = bisect_left(jobs, end, lo=low, key=lambda job: job.interval.start)
-        return jobs[low:high]
-
-    def counts(self, process: str, start: datetime, end: datetime) -> Counts:
-        """How many intervals of a process that begin in ``[start, end)`` are in which state.
-
-        Costs what changes of state there are in it, not what intervals; the next time nothing.
-        """
-        rolled = self._rolled.setdefault(process, {})
-        found = rolled.get((start, end))
-        if found is None:
-            if self._remembered >= REMEMBERED:
-                self._rolled.clear()
-                self._remembered, rolled = 0, self._rolled.setdefault(process, {})
-            found = rolled[start, end] = self._counted(process, start, end)
-            self._remembered += 1
-        return found
-
-    def _counted(self, process: str, start: datetime, end: datetime) -> Counts:
-        calendar = self.catalog.processes[process].calendar
-        first, last = self.catalog.spans[process]
-        start, end = max(start, first), min(end, last) if last is not None else end
-        if start >= end:
-            return {}
-        start, end = _next_start(calendar, start), _next_start(calendar, end)
-        counts: Counter[JobState | None] = Counter()
-        for begin, until, standing in self._runs(process, start, end):
-            number = number_between(calendar, begin, until)
-            counts[standing.state if standing is not None else None] += number
-        for job in self.active_between(process, start, end):
-            standing = self.timetable.ledgers[process].at(job.interval.start)
-            counts[standing.state if standing is not None else None] -= 1
-            counts[job.state] += 1
-        return {state: number for state, number in counts.items() if number > 0}
-
-    def _runs(
-        self, process: str, start: datetime, end: datetime
-    ) -> Iterator[tuple[datetime, datetime, Standing | None]]:
-        before: tuple[datetime, Standing | None] | None = None
-        for begin, standing in self.timetable.ledgers[process].runs(start, end):
-            if before is not None:
-                yield before[0], begin, before[1]
-            before = begin, standing
-        if before is not None:
-            yield before[0], end, before[1]
-
-
-def _next_start(calendar: Calendar, instant: datetime) -> datetime:
-    """The instant itself where an interval begins there, else where the next one begins."""
-    interval = calendar.containing(instant)
-    return interval.start if interval.start == instant else interval.end
 
 
 class Living:
@@ -309,8 +124,19 @@ class Living:
             finally:
                 self._looked = self._clock.monotonic()
 
+    def warm(self) -> None:
+        """Count everything once, so that the first page does not have to."""
+        with contextlib.suppress(SynergyError):
+            with self.picture() as picture:
+                names = [*picture.catalog.processes]
+            for name in names:  # pages may come in between
+                with self.picture() as picture:
+                    if name in picture.catalog.processes:
+                        picture.summary(name)
+
     def keep_looking(self) -> None:
         """Look now and then, until `close`; for a thread of its own."""
+        self.warm()
         while True:
             attentive = self._clock.monotonic() - self._asked < ATTENTION
             away = self.away_since is not None

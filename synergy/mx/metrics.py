@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response
 
 from synergy.errors import SynergyError
 from synergy.mx.console import Console
-from synergy.mx.living import Picture
+from synergy.mx.picture import Picture
 from synergy.mx.routes import Call
 from synergy.mx.sessions import NOBODY
 from synergy.mx.views.shell import heartbeat

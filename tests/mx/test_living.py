@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -207,7 +208,6 @@ def test_a_roll_up_counts_what_there_is(house: House) -> None:
             found = Counter(picture.counts(name, start, end))
             found[JobState.EMBRYO] += found.pop(None, 0)
             assert +found == brute, (name, start, end)
-            assert picture.counts(name, start, end) is picture.counts(name, start, end)
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata"])
@@ -277,3 +277,53 @@ def test_it_looks_at_the_file_that_is_there(house: House) -> None:
     with pytest.raises(NotFound):
         open_store(f"sqlite:///{path}", create=False)
     assert not path.exists()
+
+
+def test_a_summary_is_what_one_would_count(house: House) -> None:
+    stage = house.stage
+    stage.request("skip", "site_hourly", "2026-11-19T05", reason="x")
+    stage.request("reprocess", "site_hourly", "2026-11-18T05", reason="x")
+    stage.advance(days=20)
+    stage.work(fails, only="site_hourly")
+    house.console.living.look()
+    with house.console.living.picture() as picture:
+        for name, process in picture.catalog.processes.items():
+            start, _ = picture.catalog.spans[name]
+            states = {
+                interval: picture.timetable.state(name, interval)
+                for interval in process.calendar.between(start, house.now)
+            }
+            failed = [each for each, state in states.items() if state is JobState.FAILED]
+            summary = picture.summary(name)
+            assert summary.failed == len(failed)
+            assert [*summary.newest_failed] == failed[::-1][:20]
+            assert summary.skipped == [*states.values()].count(JobState.SKIPPED)
+            finished = [each for each, state in states.items() if not state.finished]
+            until = finished[0].start if finished else house.now
+            assert summary.finished_until == (until if until > start else None)
+
+
+def test_a_change_is_counted_in_its_month_only(build: Build, monkeypatch: Any) -> None:
+    context = Context(tree("host", [hourly("host_hourly", run="w:f")], start="2016-01-01", lag=0))
+    house = build(context, at="2016-01-01T01:00Z")
+    house.stage.work()
+    house.pass_by(days=3650)
+    house.console.living.look()
+    with house.console.living.picture() as picture:
+        job = house.stage.job("host_hourly", "2016-01-01T00")
+        later = house.stage.interval("host_hourly", "2025-06-10T00")
+        picture.put(replace(job, interval=later))
+        picture.summary("host_hourly")
+        counted: list[datetime] = []
+        count = type(picture)._counted
+
+        def noted(self: Any, process: str, start: datetime, end: datetime) -> Any:
+            counted.append(start)
+            return count(self, process, start, end)
+
+        monkeypatch.setattr(type(picture), "_counted", noted)
+        newer = house.stage.interval("host_hourly", "2025-06-20T00")
+        picture.put(replace(job, interval=newer))
+        assert picture.summary("host_hourly").failed == 0
+    assert len(counted) <= 2
+    assert min(counted) >= datetime(2025, 5, 1, tzinfo=UTC)

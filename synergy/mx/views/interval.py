@@ -12,8 +12,8 @@ from synergy.core.model import Job, Unit, unit_key
 from synergy.core.states import JobState
 from synergy.explanation import Link
 from synergy.history import duration
-from synergy.mx.living import Picture
 from synergy.mx.looks import LOOKS, NOT_DUE, OF_JOBS, Look, look_of
+from synergy.mx.picture import Picture
 from synergy.mx.views.matrix import counts_shown, state_of
 from synergy.mx.words import ago, clock, took, who
 

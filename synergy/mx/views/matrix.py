@@ -19,8 +19,8 @@ from synergy.core.catalog import Process
 from synergy.core.intervals import Calendar, Granularity, Interval
 from synergy.core.states import JobState
 from synergy.errors import BadInput
-from synergy.mx.living import Picture
 from synergy.mx.looks import LOOKS, NOT_DUE, OF_JOBS, Look, look_of
+from synergy.mx.picture import Picture
 from synergy.mx.words import clock, number
 
 
@@ -265,18 +265,18 @@ def _line(picture: Picture, window: Window, now: datetime, name: str, totals: Co
     calendar = process.calendar
     nominal = _NOMINAL[calendar.granularity] * calendar.grouping
     single = nominal >= _NOMINAL[window.level.granularity]
-    counted = counts_shown(picture, process, window.start, window.end, now)
+    if single:  # also those that have begun before the window
+        cells = list(_single_cells(picture, window, now, process))
+        counted = Counter(cell.look.word for cell in cells if cell.look is not None)
+    else:
+        counted = Counter()
+        cells = list(_rolled_cells(picture, window, now, process, counted))
     totals.update(counted)
-    cells = (
-        _single_cells(picture, window, now, process)
-        if single
-        else _rolled_cells(picture, window, now, process)
-    )
     by = f" by {calendar.grouping}" if calendar.grouping > 1 else ""
     return Line(
         name,
         calendar.granularity.value + by,
-        list(cells),
+        cells,
         ", ".join(f"{counted[word]:,} {word}" for word in (*OF_JOBS, NOT_DUE) if counted[word]),
     )
 
@@ -328,12 +328,13 @@ def _single(
 
 
 def _rolled_cells(
-    picture: Picture, window: Window, now: datetime, process: Process
+    picture: Picture, window: Window, now: datetime, process: Process, all_of_it: Counter[str]
 ) -> Iterator[Cell]:
     finer = {"year": "month", "month": "day", "week": "day", "day": "hour", "hour": "hour"}
     level = finer[window.level.name]
     for column in window.columns:
         counted = counts_shown(picture, process, column.start, column.end, now)
+        all_of_it.update(counted)
         total = sum(counted.values())
         if not total:
             yield Cell(1)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from synergy.core.intervals import Interval
 from synergy.core.model import BoxRecord, Job, Unit, job_key
 from synergy.core.states import JobState, UnitState
-from synergy.mx.living import Picture
+from synergy.mx.picture import Picture
 from synergy.mx.words import ago, clock, number, took, who
 from synergy.presence import is_silent
 
