@@ -495,7 +495,7 @@ class Scheduler:
         return not publisher.trouble
 
     def _tidy(self, now: datetime) -> None:
-        if self._tidy_at is None:
+        if self._tidy_at is None or self._tidy_at > now + HOUSEKEEPING:  # the clock was set back
             self._tidy_at = now + HOUSEKEEPING
         if now < self._tidy_at:
             return

@@ -1,6 +1,6 @@
 """What is off is not dispatched; what was missed meanwhile is caught up, or recorded."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -397,6 +397,22 @@ def test_who_has_not_heard_that_it_is_off_switches_it_on_all_the_same() -> None:
     assert answered is not None
     assert answered.answer["changed"]
     assert stage.store.read_documents("switches")["h"].content["on"]
+
+
+def test_a_clock_that_was_set_back_keeps_nobody_from_hearing_of_a_switch() -> None:
+    stage = stage_of(at="2026-11-18T00:30Z")
+    other = another(stage)
+    right = stage.clock.now()
+    stage.clock.set(right + timedelta(days=3653))
+    while other.once():
+        pass
+    stage.clock.set(right)
+    while other.once():
+        pass
+    off(stage)
+    stage.clock.set(right + HOUSEKEEPING * 2)
+    other.once()
+    assert not other.engine.switchboard.on("h")
 
 
 def test_a_request_that_two_schedulers_obey_counts_once() -> None:
