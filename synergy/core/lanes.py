@@ -30,7 +30,7 @@ from synergy.core.backfills import (
     Backfill,
     backfills_of,
 )
-from synergy.core.catalog import Catalog
+from synergy.core.catalog import Catalog, Input
 from synergy.core.commands import Command, SaveDocument
 from synergy.core.events import DocumentRefused, DocumentSaved
 from synergy.core.intervals import Interval
@@ -99,6 +99,9 @@ class Lane:
     #: Targets that are opened and have not ended, and consumers that it holds.
     open: set[Key] = field(default_factory=set)
     held: set[Key] = field(default_factory=set)
+    #: Jobs below which nothing is left, and all processes that build on its own.
+    clear: set[Key] = field(default_factory=set)
+    above: frozenset[str] | None = None
     #: Those whose unit is out, or whose source is being measured; and those among them whose unit
     #: has the priority of its process.
     out: set[Key] = field(default_factory=set)
@@ -159,14 +162,18 @@ class Lanes:
     def load(self, documents: Documents) -> None:
         """Take over what is stored, at the beginning; the timetable stands already."""
         for backfill in backfills_of(documents).values():
-            if not backfill.over and backfill.process in self._desk.catalog.processes:
+            if backfill.over:
+                self._over.add(backfill.id)
+            elif backfill.process in self._desk.catalog.processes:
                 self._begin(backfill)
 
     def read(self, documents: Documents, now: datetime) -> None:
         """Take over what another scheduler has written."""
         for key, backfill in backfills_of(documents).items():
             lane = self.lanes.get(key)
-            if lane is None and not backfill.over:
+            if lane is None and backfill.over:
+                self._over.add(key)
+            elif lane is None:
                 self._begin(backfill)
             elif lane is not None and lane.backfill.version < backfill.version:
                 self._take_over(lane, backfill, now)
@@ -176,8 +183,8 @@ class Lanes:
         return all(
             lane.backfill.version >= version
             if (lane := self.lanes.get(key)) is not None
-            else content["state"] in (DONE, CANCELED)
-            for key, (version, content) in documents.items()
+            else key in self._over
+            for key, (version, _) in documents.items()
         )
 
     def slots_seen(self, slots: Mapping[str, int]) -> None:
@@ -272,6 +279,7 @@ class Lanes:
     def _take_over(self, lane: Lane, backfill: Backfill, now: datetime) -> None:
         """How it stands by another's hand: what that one may have left is looked at again."""
         lane.backfill, lane.opened, lane.walk = backfill, backfill.behind, None
+        lane.clear.clear()
         for key in self._desk.timetable.active:
             if self._is_open(lane, key):
                 lane.open.add(key)
@@ -472,20 +480,48 @@ class Lanes:
             self._desk.release(job, lane.backfill.id, now)
 
     def _is_clear(self, lane: Lane, job: Job) -> bool:
-        """Whether no input of a held job is left to be opened, is open or held."""
-        backfill = lane.backfill
-        for given in self._desk.catalog.inputs(job.process, job.interval):
-            if given.process == backfill.process:
-                if backfill.left_within(given.start, given.end, lane.opened):
+        """Whether no target below a held job is left to be opened or is open, and nothing else
+        below it is held; what is not held yet, as another scheduler is at it, counts as well."""
+        if lane.backfill.state == HOLDING:
+            return False
+        todo: list[Place] = [(job.process, job.interval)]
+        seen: set[Key] = set()
+        while todo:
+            for given in self._desk.catalog.inputs(*todo.pop()):
+                if self._is_left(lane, given):
                     return False
-                if any(given.start <= start < given.end for _, start in lane.open):
-                    return False
-            elif any(
-                name == given.process and given.start <= start < given.end
-                for name, start in lane.held
-            ):
-                return False
+                for name, interval in self._between(lane, given):
+                    if (name, interval.start) not in seen:
+                        seen.add((name, interval.start))
+                        todo.append((name, interval))
+        lane.clear |= seen
         return True
+
+    def _is_left(self, lane: Lane, given: Input) -> bool:
+        """Whether there are targets to be opened, open ones or held jobs among some inputs."""
+        start, end = given.start, given.end
+        if given.process != lane.backfill.process:
+            held = (begin for name, begin in lane.held if name == given.process)
+            return any(start <= begin < end for begin in held)
+        left = lane.backfill.left_within(start, end, lane.opened)
+        return left or any(start <= begin < end for _, begin in lane.open)
+
+    def _between(self, lane: Lane, given: Input) -> Iterator[Place]:
+        """Those of some inputs that may build on targets, and of which nothing is known yet.
+
+        What ends before the first target builds on none: dependencies look back only.
+        """
+        first = lane.backfill.bounds[0]
+        if given.process in self._above(lane):
+            for interval in self._desk.catalog.intervals_of(given):
+                known = (given.process, interval.start) in lane.clear
+                if not known and interval.end.timestamp() > first:
+                    yield given.process, interval
+
+    def _above(self, lane: Lane) -> frozenset[str]:
+        if lane.above is None:
+            lane.above = built_on(self._desk.catalog, lane.backfill.process)
+        return lane.above
 
     def _calendar(self, lane: Lane) -> Any:
         return self._desk.catalog.processes[lane.backfill.process].calendar
@@ -540,18 +576,21 @@ def _requested(catalog: Catalog, request: Request) -> Backfill | str:
     )
 
 
-def built_on_itself(catalog: Catalog, name: str) -> bool:
-    """Whether intervals of a process build on others of it, directly or not."""
+def built_on(catalog: Catalog, name: str) -> frozenset[str]:
+    """All processes that build on another one, directly or not."""
     seen: set[str] = set()
     todo = [name]
     while todo:
         one = todo.pop()
-        above = [other for other in catalog.processes if _consumes(catalog, other, one)]
-        if name in above:
-            return True
-        todo += [other for other in above if other not in seen]
-        seen.update(above)
-    return False
+        above = {other for other in catalog.processes if _consumes(catalog, other, one)}
+        todo += above - seen
+        seen |= above
+    return frozenset(seen)
+
+
+def built_on_itself(catalog: Catalog, name: str) -> bool:
+    """Whether intervals of a process build on others of it, directly or not."""
+    return name in built_on(catalog, name)
 
 
 def _consumes(catalog: Catalog, name: str, other: str) -> bool:

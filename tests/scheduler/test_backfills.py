@@ -14,6 +14,7 @@ from synergy.core.lanes import OPENED
 from synergy.core.model import Request
 from synergy.core.plans import Ranges
 from synergy.presence import WorkerRecord
+from synergy.testing.invariants import CheckedStore
 from synergy.testing.stage import Stage, fails, processes
 
 FIRST: dict[str, Any] = {"start": "2026-11-01", "lag": 0}
@@ -91,6 +92,21 @@ def test_a_day_runs_when_its_hours_have_and_not_at_the_end_of_all() -> None:
         stage.report(units[0])
     assert order.index("d@2026-11-01") < order.index("h@2026-11-02T05")
     assert order.index("c@2026-11-01") < order.index("h@2026-11-03T00")
+
+
+def test_nothing_is_let_go_while_more_is_to_be_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The month is held in one turn of the loop, its days in the next ones."""
+    monkeypatch.setattr("synergy.core.lanes.CHUNK", 1)
+    at = datetime(2026, 12, 2, tzinfo=UTC)
+    store = CheckedStore(build(context(), at), strict=True)
+    stage = Stage(context(), at=at, store=store)
+    stage.work()
+    stage.started.clear()
+    backfill(stage, "2026-11-01T00", "2026-11-03T23")
+    stage.work()
+    assert set(runs(stage).values()) == {1}
+    assert keys_of(stage, "m") == ["m@2026-11"]
+    assert stored(stage).state == "done"
 
 
 @pytest.mark.parametrize("order", ["oldest", "newest"])

@@ -367,6 +367,7 @@ MUTANTS = (
             "if (name, interval.start) not in lane.held:",
             "if False:",
         ),
+        Edit("core.operations:Operations._is_fenced", "operation.then is None", "True"),
         seeds=range(WITH_BACKFILLS + 9, WITH_BACKFILLS + 13),
     ),
     Mutant(
