@@ -466,9 +466,18 @@ class Lanes:
                 lane.eager.add(key)
 
     def _look_above(self, lane: Lane, place: Place, now: datetime) -> None:
-        for name, interval in self._desk.catalog.consumers(*place):
-            if (name, interval.start) in lane.held:
-                self._try_release(lane, (name, interval.start), now)
+        """Look at what is held next above a job, also where something between is not held."""
+        todo, seen = [place], set[Key]()
+        while todo and lane.held:
+            for name, interval in self._desk.catalog.consumers(*todo.pop()):
+                key = (name, interval.start)
+                if key in seen:
+                    continue
+                seen.add(key)
+                if key in lane.held:
+                    self._try_release(lane, key, now)
+                elif self._desk.timetable.begun(name, interval, now):
+                    todo.append((name, interval))
 
     def _try_release(self, lane: Lane, key: Key, now: datetime) -> None:
         """Release what is held, if nothing is left below it; it is looked at again when it is
