@@ -375,8 +375,8 @@ class Lanes:
     def _is_wanted(self, lane: Lane, interval: Interval) -> bool:
         """Whether a target needs to run again by now."""
         standing = self._desk.timetable.standing(lane.backfill.process, interval)
-        if standing is None:  # it is to run anyway
-            return False
+        if standing is None:  # it runs anyway, and is to know that it was meant
+            return True
         missed = standing.state in (JobState.FAILED, JobState.SKIPPED)
         return lane.backfill.force or missed or standing.outdated
 

@@ -420,6 +420,8 @@ class Operations:
                 return machines.reopened(
                     process.machine, job, request.id, now, target=target, hold=True, reason=why
                 )
+            case "reopen" if target and operation.then is not None and not job.state.terminal:
+                return machines.noted(job, request.id, now)  # it runs anyway, and once is enough
             case "reopen" if target and self._is_fenced(operation, key):
                 return machines.reopened(
                     process.machine, job, request.id, now, target=True, hold=False, reason=why
