@@ -77,30 +77,30 @@ def refuse_openness(address: Address, transport: Transport, has_accounts: bool) 
         BadInput: with all that is missing, each with its cure.
     """
     problems = []
-    if not address.loopback:
-        if not has_accounts:
-            problems.append(
-                "it has no account: ./launch.py console users add NAME --role admin makes one"
-            )
-        if not transport.private:
-            problems.append(
-                "it has no TLS: name CONSOLE_CERTIFICATE and CONSOLE_KEY in settings.py, or, "
-                "behind a proxy that does TLS, CONSOLE_PROXY (that proxy's address)"
-            )
+    reached = not address.loopback or bool(transport.proxy)
+    if reached and not has_accounts:
+        problems.append(
+            "it has no account: ./launch.py console users add NAME --role admin makes one"
+        )
+    if not address.loopback and not transport.private:
+        problems.append(
+            "it has no TLS: name CONSOLE_CERTIFICATE and CONSOLE_KEY in settings.py, or, "
+            "behind a proxy that does TLS, CONSOLE_PROXY (that proxy's address)"
+        )
     for name, path in (
         ("CONSOLE_CERTIFICATE", transport.certificate),
         ("CONSOLE_KEY", transport.key),
     ):
         if path is not None and not path.is_file():
             problems.append(f"{name} {str(path)!r} is no file")
-    if problems:
+    if problems and reached:
+        without = "" if address.loopback else f"; on 127.0.0.1:{address.port} it needs none of this"
         raise BadInput(
-            f"the console does not listen on {address}, which other machines reach; "
-            f"on 127.0.0.1:{address.port} it needs nothing of this:"
-            if not address.loopback
-            else "the console cannot be started:",
+            f"the console does not listen on {address}, which other machines would reach{without}:",
             problems,
         )
+    if problems:
+        raise BadInput("the console cannot be started:", problems)
 
 
 def names_allowed(address: Address, named: Sequence[str]) -> frozenset[str]:
