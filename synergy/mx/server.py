@@ -30,8 +30,11 @@ from synergy.mx.gate import MOST_BYTES
 
 #: Threads that answer; each page takes a few hundredths of a second of one.
 THREADS = 8
-#: Connections at once, and seconds after which a silent one is closed.
+#: Connections at once, and seconds after which one is closed that is silent, or whose request has
+#: not arrived.
 CONNECTIONS, SILENCE = 1500, 20
+#: Seconds between looks for those.
+CLEANING = 5
 #: Bytes of the lines before a body.
 HEADER_BYTES = 16_384
 #: Seconds that the loop sleeps at most, and that a stopping console waits for its threads.
@@ -67,7 +70,7 @@ class Server:
             threads=THREADS,
             connection_limit=_connections(),
             channel_timeout=SILENCE,
-            cleanup_interval=5,
+            cleanup_interval=CLEANING,
             max_request_header_size=HEADER_BYTES,
             max_request_body_size=MOST_BYTES + 1,
             asyncore_use_poll=True,
@@ -77,8 +80,7 @@ class Server:
             log_socket_errors=False,
             **_behind(setting.transport),
         )
-        if setting.transport.certificate is not None:
-            self._server.channel_class = _TlsChannel
+        self._server.channel_class = _Channel
 
     def run(self) -> None:
         """Serve until SIGTERM or SIGINT; within a second of it, this returns."""
@@ -176,6 +178,27 @@ def _connections() -> int:
     return max(20, min(CONNECTIONS, soft - OTHER_FILES))
 
 
+class _Channel(HTTPChannel):  # type: ignore[misc]
+    """A connection whose requests arrive in time: who sends a byte now and then is as silent as who
+    sends none.  With TLS it may have nothing to say yet although something has arrived."""
+
+    def handle_read(self) -> None:
+        """Take what has arrived."""
+        try:
+            data = self.recv(self.adj.recv_bytes)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.handle_close()
+            return
+        if not data:
+            self.connected = False
+            return
+        if self.request is None:  # one begins; from now on it is awaited
+            self.last_activity = time.time()
+        self.received(data)
+
+
 # TLS
 
 
@@ -245,22 +268,3 @@ def _would_block() -> Iterator[None]:
         raise BlockingIOError(errno.EWOULDBLOCK, "TLS waits") from error
     except ssl.SSLError as error:  # no TLS at all, or a client that does not trust us
         raise ConnectionResetError(errno.ECONNRESET, str(error)) from error
-
-
-class _TlsChannel(HTTPChannel):  # type: ignore[misc]
-    """A connection that may have nothing to say yet although something has arrived."""
-
-    def handle_read(self) -> None:
-        """Take what has arrived."""
-        try:
-            data = self.recv(self.adj.recv_bytes)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.handle_close()
-            return
-        if data:
-            self.last_activity = time.time()
-            self.received(data)
-        else:
-            self.connected = False
