@@ -563,18 +563,18 @@ class Engine:
 
     def _waiting_lanes(self, line: _Line, now: datetime) -> list[tuple[Lane, datetime]]:
         """The lanes that have room for something of a line, and where the next of each begins."""
-        found = []
+        lanes = self.lanes.lanes
         for key in list(line.aside):
-            waiting = line.aside[key]
-            lane = self.lanes.lanes.get(key)
-            if lane is None or lane.backfill.over or not waiting:
-                del line.aside[key]  # it is over: what is left of it goes with the others
-                for _, interval in waiting:
+            if not line.aside[key] or key not in lanes or lanes[key].backfill.over:
+                # It is over: what is left of it goes with the others, or with another lane.
+                for _, interval in line.aside.pop(key):
                     line.queued.discard(interval.start)
                     self.consider(line.process.name, interval, now)
-            elif self.lanes.full(lane) is None:
-                found.append((lane, waiting[0][1].start))
-        return found
+        return [
+            (lanes[key], waiting[0][1].start)
+            for key, waiting in line.aside.items()
+            if self.lanes.full(lanes[key]) is None
+        ]
 
     def _share_out(self, pool: str, now: datetime) -> None:
         """Give the free places of a pool to what is ready of its members: to the highest priority

@@ -352,3 +352,15 @@ def test_the_latest_that_are_over_are_remembered() -> None:
     assert len(kept) == KEPT + 1
     assert going.id in kept
     assert "r1" not in kept
+
+
+def test_what_a_canceled_backfill_left_of_a_process_that_was_off_goes_with_the_next_one() -> None:
+    stage = stage_of(catch_up="all")
+    stage.request("switch", "h", on=False)
+    first = backfill(stage, "2026-11-01T00", "2026-11-01T05")
+    change(stage, "cancel", first)
+    backfill(stage, "2026-11-01T00", "2026-11-01T05")
+    stage.request("switch", "h", on=True)
+    stage.work()
+    assert len(keys_of(stage, "h")) == 6
+    assert stage.state("d", "2026-11-01") == "processed"
