@@ -532,10 +532,13 @@ def _held_by_backfill(reading: Reading, job: Job, backfill: Backfill, now: datet
     told = _Told(job, Cause.BACKFILL, text, "it is released when all below it is done").link
     due = reading.catalog.processes[job.process].due(job.interval) <= now
     later = judge(reading.timetable, replace(job, holds=()), now, final=due, limit=COUNTED)
-    if not isinstance(later, Waiting):
+    if isinstance(later, Waiting):
+        awaited = tuple(reason for reason in later.for_ if isinstance(reason, Awaited))
+        return replace(told, waits_for=_worst_first(awaited))
+    closed = admission.closed_by(backfill.process, reading.switches.get(backfill.process))
+    if not isinstance(closed, ProcessOff):
         return told
-    awaited = tuple(reason for reason in later.for_ if isinstance(reason, Awaited))
-    return replace(told, waits_for=_worst_first(awaited))
+    return replace(_obstructed(reading, job, closed), text=f"{text}; {closed}")
 
 
 def backfill_in_words(backfill: Backfill) -> str:

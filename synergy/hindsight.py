@@ -3,7 +3,8 @@
 What has happened since is undone, newest first: the feed tells which documents moved after that
 moment, and each of them remembers its last transitions.  So it costs what happened since, and
 reaches back as far as the feed does.  What no transition tells is not known any more: who listened
-then, who led, and by which worker an attempt was made that has ended since.
+then, who led, and by which worker an attempt was made that has ended since.  Where several
+backfills have held a job, which of them still did is a guess.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -76,8 +76,7 @@ def obey(world: SmallWorld, link: Link) -> None:
         case Cause.BACKFILL | Cause.LANE:
             stage.advance(seconds=16)
             world.listens(True)
-            for unit in stage.claim():
-                stage.report(unit)
+            stage.work()
         case Cause.NO_WORKER:
             assert [hint.words for hint in link.hints] == ["start worker"]
             world.listens(True)
@@ -345,11 +344,11 @@ def test_what_a_backfill_holds_or_lets_wait_says_so_and_how_far_it_is() -> None:
     assert told.asked.cause is Cause.BACKFILL
     assert f"backfill {filed.id} of h, filed 2026-11-06 00:00 UTC, goes on with" in told.asked.text
     assert " of 96 opened; it holds this until all below is done" in told.asked.text
-    waiting = explained(stage, "h", "2026-11-01T20")
+    waiting = explained(stage, "h", "2026-11-01T15")
     assert waiting.asked.cause is Cause.LANE
     assert "2 units of backfill" in waiting.asked.text
     backfills.change(stage, "pause", filed)
-    for process, label in (("h", "2026-11-01T20"), ("d", "2026-11-04")):
+    for process, label in (("h", "2026-11-01T15"), ("d", "2026-11-04")):
         paused = explained(stage, process, label).root
         assert (paused.cause, paused.next) == (Cause.PAUSED, "nothing by itself")
     backfills.change(stage, "resume", filed)

@@ -55,8 +55,26 @@ def test_a_past_moment_is_as_it_was(seed: int) -> None:
             moments[now] = known(Reading(world.stage.store, world.stage.catalog))
             world.stage.advance(seconds=1)
     reading = Reading(world.stage.store, world.stage.catalog)
+    several = {key for key in moments_of(moments) if held_by_several(reading, key)}
     for at, then in moments.items():
-        assert known(Hindsight(reading, at)) == then, (seed, at)
+        told = known(Hindsight(reading, at))
+        for key in several:  # which of them still did is a guess, see `Hindsight`
+            then["active"].pop(key, None)
+            told["active"].pop(key, None)
+        assert told == then, (seed, at)
+
+
+def moments_of(moments: dict[datetime, dict[str, Any]]) -> set[tuple[str, datetime]]:
+    """All jobs that were active at one of them."""
+    return {key for then in moments.values() for key in then["active"]}
+
+
+def held_by_several(reading: Reading, key: tuple[str, datetime]) -> bool:
+    """Whether more than one backfill has had it in its hands."""
+    interval = reading.catalog.processes[key[0]].calendar.starting_at(key[1])
+    job = reading.document(key[0], interval)
+    backfills = {each.id for each in reading.store.last_requests(1000) if each.action == "backfill"}
+    return job is not None and len(backfills & {*job.requests}) > 1
 
 
 def test_it_costs_what_happened_since(monkeypatch: pytest.MonkeyPatch) -> None:
