@@ -20,6 +20,7 @@ from synergy.core.recovery import after_lost_lease
 from synergy.core.timetable import Timetable
 from synergy.errors import NotFound, Unreachable
 from synergy.garbage import seldom_collected
+from synergy.leases import LEADER
 from synergy.logs import logger
 from synergy.owners import departed, new_owner
 from synergy.ports import STANDBY, Bell, Broker, Store, Versioned
@@ -33,7 +34,7 @@ from synergy.project import (
     refuse,
 )
 from synergy.reading import Reading, read_loaded
-from synergy.scheduler.loop import LEASE_NAME, Scheduler, Setting
+from synergy.scheduler.loop import Scheduler, Setting
 from synergy.scheduler.sources import Measure, SourcesAside
 from synergy.signals import stop_on_signals
 from synergy.stores import open_bell, open_store
@@ -356,7 +357,7 @@ def hand_on(store: Store, bell: Bell, programs: Iterable[Program] = ()) -> int:
     like every other recovery.  `programs` are those that may hold a lease.
     """
     now = SystemClock().now()
-    for name in (LEASE_NAME, *(lease_name(each.name) for each in programs if each.alone)):
+    for name in (LEADER, *(lease_name(each.name) for each in programs if each.alone)):
         lease = store.read_lease(name)
         if lease is not None and lease.until > now and departed(lease.owner):
             store.drop_lease(name, lease.owner, now)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from synergy.core.intervals import Calendar, Interval
-from synergy.core.model import REQUESTS_REMEMBERED, Json, Request
+from synergy.core.model import REQUESTS_REMEMBERED, Documents, Json, Request
 from synergy.core.values import dataclass
 
 #: Its states: what is built on its targets is being held; targets are opened; all is done; given
@@ -220,15 +220,13 @@ def units_out(min_share: float, max_share: float, slots: int) -> tuple[int, int]
 
 
 def backfills_of(
-    documents: Mapping[str, tuple[int, Mapping[str, Json]]],
+    documents: Documents,
 ) -> dict[str, Backfill]:
     """The backfills by id, of the documents of their kind."""
     return {key: Backfill.of_content(key, *document) for key, document in documents.items()}
 
 
-def forgotten(
-    documents: Mapping[str, tuple[int, Mapping[str, Json]]], kept: int = KEPT
-) -> list[Backfill]:
+def forgotten(documents: Documents, kept: int = KEPT) -> list[Backfill]:
     """Those that were over before the latest so many that are."""
     if len(documents) <= kept:
         return []

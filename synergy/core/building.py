@@ -322,7 +322,9 @@ class _Builder:
                 found["late_every"] = trigger
         return found
 
-    def _complete_by(self, where: str, given: object, due: timedelta) -> timedelta | time | None:
+    def _complete_by(
+        self, where: str, given: str | Duration | None, due: timedelta
+    ) -> timedelta | time | None:
         """What it promises: a time of the local clock, or a duration."""
         if given is None:
             return None
@@ -337,7 +339,7 @@ class _Builder:
                 return None
             return time(int(found[1]), int(found[2]))
         before = len(self.problems)
-        by = self._duration(where, "complete_by", given)  # type: ignore[arg-type]
+        by = self._duration(where, "complete_by", given)
         if by is not None and by <= due and len(self.problems) == before:
             self._problem(
                 where,

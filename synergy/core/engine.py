@@ -50,12 +50,12 @@ from synergy.core.events import (
 from synergy.core.intervals import Interval
 from synergy.core.lanes import Lane, Lanes
 from synergy.core.late import Looks
-from synergy.core.model import Job, JobWrite, Json, Request, Unit, UnitWrite, embryo
+from synergy.core.model import Documents, Job, JobWrite, Json, Request, Unit, UnitWrite, embryo
 from synergy.core.operations import Operations, answered, in_words
 from synergy.core.plans import Key
 from synergy.core.readiness import Hopeless, NotBegun, Pausing, Ready, Waiting, judge
 from synergy.core.states import AT_WORK, TERMINAL, UNIT_TERMINAL, JobState, UnitState
-from synergy.core.switchboard import Documents, Switchboard
+from synergy.core.switchboard import Switchboard
 from synergy.core.switches import NOT_CAUGHT_UP, Switch
 from synergy.core.timetable import Timetable
 
@@ -141,8 +141,8 @@ class Engine:
         self._recorded: dict[str, datetime] = {}
         self._looks = Looks(self)
         self._now: datetime | None = None
-        #: The job that was looked at last: where deciding fails, the one that it fails on.
-        self.deciding: Key | None = None
+        #: What is being decided about: a job, or a request.  Where that fails, it fails on this.
+        self.deciding: Key | Request | None = None
 
     def _line(self, process: Process) -> _Line:
         start, end = self.catalog.spans[process.name]
@@ -154,13 +154,14 @@ class Engine:
         Nothing is requested and no timer fires before the last of the events is known.
         """
         self._commands = []
-        self.deciding = None
         if now != self._now:
             if self._now is not None and now < self._now - SET_BACK:
                 self._clock_set_back(now)
             self._now = now
         for event in events:
+            self.deciding = None
             self._take(event, now)
+        self.deciding = None
         if self._ended:
             self._wake_consumers(now)
         if self.lanes.lanes:
@@ -208,8 +209,10 @@ class Engine:
             case JobsChanged(jobs):
                 self._jobs_changed(jobs, now)
             case RequestFiled(request, plan):
+                self.deciding = request
                 self.operations.file(request, plan, now)
             case PlanMoved():
+                self.deciding = self.operations.carrying_out
                 self.operations.taken(event, now)
             case JobRefused(write, current):
                 self._job_refused(write, current, now)
@@ -219,6 +222,7 @@ class Engine:
                 # Another scheduler may have been quicker with the same request.
                 known = self.timetable.agrees
                 self._jobs_changed([job for job in event.jobs.values() if not known(job)], now)
+                self.deciding = self.operations.carrying_out
                 self.operations.begin(event, now)
             case SourceMeasured():
                 if not self._looks.measured(event, now):
@@ -533,6 +537,7 @@ class Engine:
     def _request_oldest(self, line: _Line, now: datetime) -> bool:
         """Request a unit for the oldest interval, or for that of a backfill whose turn it is; False
         where there is none."""
+        self.deciding = None
         lane = self._lane_turn(line, now)[1] if self.lanes.lanes or line.aside else None
         if lane is None:
             interval = self._oldest(line, now)

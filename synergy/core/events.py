@@ -7,6 +7,7 @@ from datetime import datetime
 from synergy.core.commands import DocumentKind
 from synergy.core.intervals import Interval
 from synergy.core.model import (
+    Documents,
     FeedEntry,
     Job,
     JobWrite,
@@ -35,9 +36,9 @@ class Loaded:
     #: The latest firings of each freerun, in any order.
     fired: Mapping[str, tuple[datetime, ...]]
     #: Documents of the kind "switches": version and content by key.
-    switches: Mapping[str, tuple[int, Mapping[str, Json]]] = field(default_factory=dict)
+    switches: Documents = field(default_factory=dict)
     #: The same of the kind "backfills".
-    backfills: Mapping[str, tuple[int, Mapping[str, Json]]] = field(default_factory=dict)
+    backfills: Documents = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ class DocumentsRead:
     """All documents of a kind as they stand: another scheduler may have written some."""
 
     kind: DocumentKind
-    documents: Mapping[str, tuple[int, Mapping[str, Json]]]
+    documents: Documents
 
 
 @dataclass(frozen=True, slots=True)

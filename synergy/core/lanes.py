@@ -34,7 +34,7 @@ from synergy.core.catalog import Catalog, Input
 from synergy.core.commands import Command, SaveDocument
 from synergy.core.events import DocumentRefused, DocumentSaved
 from synergy.core.intervals import Interval
-from synergy.core.model import Job, Json, Request, Unit
+from synergy.core.model import Documents, Job, Request, Unit
 from synergy.core.operations import answered
 from synergy.core.plans import Key, Place
 from synergy.core.states import TERMINAL, JobState
@@ -48,9 +48,6 @@ OPENED = 16
 SLOTS = 2
 #: What may be done to a backfill that is there.
 CHANGES = ("pause", "resume", "cancel")
-
-#: Stored documents of a kind: version and content by key.
-Documents = Mapping[str, tuple[int, Mapping[str, Json]]]
 
 
 class Desk(Protocol):
@@ -562,8 +559,9 @@ def _requested(catalog: Catalog, request: Request) -> Backfill | str:
     bounds, total = options.get("targets"), options.get("total")
     order = options.get("order", ORDERS[0])
     least, most = options.get("min_share", MIN_SHARE), options.get("max_share", MAX_SHARE)
-    if not isinstance(bounds, list) or not isinstance(total, int) or len(bounds) % 2:
-        return "a backfill needs its targets as bounds, and their number"
+    whole = isinstance(bounds, list) and all(isinstance(each, int) for each in bounds)
+    if not whole or not isinstance(bounds, list) or not isinstance(total, int) or len(bounds) % 2:
+        return "a backfill needs its targets as bounds in seconds, and their number"
     if order not in ORDERS:
         return f"order {order!r} is none of {', '.join(ORDERS)}"
     if not (isinstance(least, int | float) and isinstance(most, int | float)) or not (

@@ -21,6 +21,9 @@ TRANSITIONS_KEPT = 16
 #: twice or half changes nothing the second time (invariant I11).
 REQUESTS_REMEMBERED = 16
 
+#: Stored documents of a kind: version and content by key.
+Documents = Mapping[str, tuple[int, Mapping[str, "Json"]]]
+
 #: JSON as it is handed to workers and stored: scalars, lists and objects.
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 

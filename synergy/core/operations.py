@@ -117,6 +117,11 @@ class Operations:
         """Whether one is being executed."""
         return self._present is not None
 
+    @property
+    def carrying_out(self) -> Request | None:
+        """The request that is being executed."""
+        return None if self._present is None else self._present.asking
+
     def file(self, request: Request, plan: Request | None, now: datetime) -> None:
         """Execute it as soon as those before it are done."""
         if request.id not in self._known:
@@ -198,42 +203,42 @@ class Operations:
             self._read(self._present)
 
     def _begin_operation(self, request: Request, plan: Request | None, now: datetime) -> None:
-        """Start executing a request."""
+        """Start executing a request; what is no operation is done at once."""
         match request.action:
-            case "apply":
-                operation = self._applying(request, _planned(request, plan), now)
-            case "withdraw":
-                operation = self._withdrawing(request, _planned(request, plan), now)
             case "trigger":
                 refusal = self._desk.trigger(request, self._named(request), now)
-                if refusal:
-                    raise _Refusal(refusal)
-                return
             case "backfill":
                 refusal = self._desk.backfill(request, now)
-                if refusal:
-                    raise _Refusal(refusal)
-                return
             case "switch":
                 refusal = self._desk.switch_over(request, now)
-                if refusal:
-                    raise _Refusal(refusal)
+            case _:
+                self._enter(self._operation(request, plan, now), plan)
                 return
+        if refusal:
+            raise _Refusal(refusal)
+
+    def _operation(self, request: Request, plan: Request | None, now: datetime) -> _Operation:
+        match request.action:
+            case "apply":
+                return self._applying(request, _planned(request, plan), now)
+            case "withdraw":
+                return self._withdrawing(request, _planned(request, plan), now)
             case action if action in (*plans.ACTIONS, "mark"):
-                operation = self._carrying_out(request, request, now)
+                return self._carrying_out(request, request, now)
             case action:
                 known = ", ".join(plans.ACTIONS)
                 also = "mark, switch, backfill, trigger, apply, withdraw"
                 raise _Refusal(f"action {action!r} is none of {known}, {also}")
-        if operation is None:
-            return
+
+    def _enter(self, operation: _Operation, plan: Request | None) -> None:
+        """It is the present one from now on; a plan is taken first."""
         self._present = operation
         self.frozen = {(name, interval.start) for name, interval in operation.order}
         if operation.taking is None:
             self._read(operation)
         else:
             assert plan is not None
-            self._desk.ask(MovePlan(request.id, operation.taking, plan.state))
+            self._desk.ask(MovePlan(operation.asking.id, operation.taking, plan.state))
 
     def _carrying_out(self, request: Request, asking: Request, now: datetime) -> _Operation:
         """Reprocess, skip, unskip or mark: what it touches."""
@@ -243,7 +248,7 @@ class Operations:
             waves = plans.waves(self._desk.catalog, found.order)
             phases = deque(_Phase("mark", places) for places in waves)
         else:
-            names = _PHASES.get(request.action, ("hold", "reopen", "release"))
+            names = ("skip",) if request.action == "skip" else ("hold", "reopen", "release")
             phases = deque(_Phase(name, found.order) for name in names)
         return _Operation(request, asking, found.order, found.targets, phases)
 
@@ -540,10 +545,6 @@ class Operations:
             (request, moved if moved is not None and request.of == moved.id else plan)
             for request, plan in self._filed
         )
-
-
-#: The phases of those actions that are not to reopen.
-_PHASES: Mapping[str, tuple[str, ...]] = {"skip": ("skip",)}
 
 
 def _standing(job: Job) -> tuple[int, str, bool]:

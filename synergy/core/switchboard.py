@@ -7,7 +7,6 @@ is done (see `catch_up`), so that whoever takes over goes on with it.
 """
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Protocol
@@ -16,13 +15,10 @@ from synergy.core.building import CATCH_UPS
 from synergy.core.catalog import Catalog
 from synergy.core.commands import Command, SaveDocument
 from synergy.core.events import DocumentRefused, DocumentSaved
-from synergy.core.model import Json, Request
+from synergy.core.model import Documents, Request
 from synergy.core.operations import answered
 from synergy.core.switches import Recording, Switch, switches_of
 from synergy.core.values import dataclass
-
-#: Stored documents of a kind: version and content by key.
-Documents = Mapping[str, tuple[int, Mapping[str, Json]]]
 
 
 class Desk(Protocol):

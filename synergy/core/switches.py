@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from synergy.core.model import REQUESTS_REMEMBERED, Json
+from synergy.core.model import REQUESTS_REMEMBERED, Documents, Json
 from synergy.core.values import dataclass
 
 #: How the reason of a job begins that was skipped for that.
@@ -88,7 +88,7 @@ class Switch:
         )
 
 
-def switches_of(documents: Mapping[str, tuple[int, Mapping[str, Json]]]) -> dict[str, Switch]:
+def switches_of(documents: Documents) -> dict[str, Switch]:
     """The switches by process or freerun, of the documents of their kind."""
     return {name: Switch.of_content(*document) for name, document in documents.items()}
 

@@ -19,7 +19,7 @@ as it does at every start.  Nothing is lost by that, because nothing is only in 
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from synergy.core.backfills import forgotten
@@ -62,6 +62,7 @@ from synergy.core.model import (
     Applied,
     Job,
     JobWrite,
+    Json,
     Lease,
     LedgerRecord,
     Request,
@@ -69,6 +70,7 @@ from synergy.core.model import (
     embryo,
 )
 from synergy.core.plans import Key
+from synergy.core.recovery import REASON_LIMIT
 from synergy.core.states import UnitState
 from synergy.errors import Unreachable
 from synergy.leases import LEADER, LeaseWatch
@@ -83,7 +85,6 @@ from synergy.scheduler.sources import Sources
 #: The leader's lease, and how often it is renewed (DESIGN §8.4: a standby takes over within 4 s).
 LEASE = timedelta(seconds=4)
 RENEWAL = timedelta(seconds=1)
-LEASE_NAME = LEADER
 #: The loop looks into the store at least so often, in case a ring was missed.
 POLL = timedelta(milliseconds=250)
 #: What is old is forgotten so often.
@@ -234,7 +235,7 @@ class Scheduler:
             try:
                 self._fold()
                 self._save_ledgers()
-                setting.store.drop_lease(LEASE_NAME, setting.owner, setting.clock.now())
+                setting.store.drop_lease(LEADER, setting.owner, setting.clock.now())
                 setting.bell.ring(STANDBY)
             except Unreachable as error:
                 _say(logging.WARNING, "stopping", str(error))
@@ -262,8 +263,8 @@ class Scheduler:
         """The lease, ours if it can be."""
         store, owner = self.setting.store, self.setting.owner
         if self.leading:
-            return store.take_lease(LEASE_NAME, owner, now, now + LEASE)
-        return self._watch.take(store, LEASE_NAME, owner, LEASE)
+            return store.take_lease(LEADER, owner, now, now + LEASE)
+        return self._watch.take(store, LEADER, owner, LEASE)
 
     def _renewal_is_due(self) -> bool:
         """However much there is to do, the lease is renewed and a stop is heard in between."""
@@ -360,24 +361,42 @@ class Scheduler:
         return self._execute(commands)
 
     def _park(self, failure: "_Undecidable") -> None:
-        """Give up the job on which deciding fails, so that it stands in nobody else's way (D12).
+        """Give up the job on which deciding fails, or refuse the request, so that it stands in
+        nobody else's way (D12).
 
         Where there is none, or it cannot be given up, the failure is one of the whole program.
         """
         error = failure.__cause__
         assert error is not None
-        store, catalog = self.setting.store, self.setting.catalog
-        job = None if failure.key is None else self._stored(failure.key)
-        if job is None or job.state.terminal:
-            raise error
-        process = catalog.processes.get(job.process)
         why = f"{type(error).__name__}: {error}"
+        if isinstance(failure.about, Request):
+            told = self._refuse(failure.about, why)
+        else:
+            told = "" if failure.about is None else self._give_up(failure.about, why)
+        if not told:
+            raise error
+        _log.error("%s", told, exc_info=error, extra={"action": "parked"})
+
+    def _refuse(self, request: Request, why: str) -> str:
+        """Answer a request that cannot be decided about; what is to be told of it."""
+        answer: dict[str, Json] = {"why": f"it cannot be decided about: {why}"[:REASON_LIMIT]}
+        now = self.setting.clock.now()
+        refused = replace(request, state="refused", answered_at=now, answer=answer)
+        if not self.setting.store.move_request(refused, "filed"):
+            return ""
+        self.setting.bell.ring("operator")
+        return f"request {request.id} is refused: {answer['why']}"
+
+    def _give_up(self, key: Key, why: str) -> str:
+        """Let a job fail; what is to be told of it, nothing where that cannot be."""
+        job = self._stored(key)
+        if job is None or job.state.terminal:
+            return ""
+        process = self.setting.catalog.processes.get(job.process)
         machine = process.machine if process is not None else "freerun"
         given_up = parked(machine, job, self.setting.clock.now(), why)
-        (answer,) = store.save_jobs([JobWrite(given_up, job.version)])
-        if not isinstance(answer, Applied):
-            raise error
-        _log.error("%s %s", job.key, given_up.reason, exc_info=error, extra={"action": "parked"})
+        (answer,) = self.setting.store.save_jobs([JobWrite(given_up, job.version)])
+        return f"{job.key} {given_up.reason}" if isinstance(answer, Applied) else ""
 
     def _stored(self, key: Key) -> Job | None:
         """The job as it stands, or its embryo."""
@@ -415,10 +434,7 @@ class Scheduler:
         for asked, said in zip(units, store.save_units(units) if units else (), strict=True):
             if isinstance(said, Applied):
                 events.append(UnitSaved(asked))
-                if (
-                    asked.unit.transitions[-1:]
-                    and asked.unit.transitions[-1].version == asked.unit.version
-                ):
+                if _has_moved(asked.unit):
                     self._own.add((asked.unit.key, asked.unit.version))
                 if asked.unit.state is UnitState.REQUESTED:
                     self._requested.append(asked.unit)
@@ -552,11 +568,16 @@ class Scheduler:
 
 
 class _Undecidable(Exception):
-    """The engine failed while it decided, on the job of this process and start if on any."""
+    """The engine failed while it decided: about this job or request, if about any."""
 
-    def __init__(self, key: Key | None) -> None:
-        super().__init__(key)
-        self.key = key
+    def __init__(self, about: Key | Request | None) -> None:
+        super().__init__(about)
+        self.about = about
+
+
+def _has_moved(unit: Unit) -> bool:
+    """Whether its last version came with a transition, which the feed will tell of."""
+    return bool(unit.transitions) and unit.transitions[-1].version == unit.version
 
 
 def _say_moved(jobs: Iterable[Job]) -> None:

@@ -28,8 +28,8 @@ from synergy.brokers.rabbitmq.address import address_of
 from synergy.brokers.rabbitmq.server import parameters_of
 from synergy.brokers.rabbitmq.topology import Topology
 from synergy.errors import SynergyError
+from synergy.leases import LEADER
 from synergy.programs import age_of
-from synergy.scheduler.loop import LEASE_NAME
 from synergy.supervisor.loop import SUPERVISOR
 from tests.brokers.proxy import Proxy
 from tests.chaos.rig import LOOK, PROGRAMS, WORKERS, Box, Rig, Servers, rig, wait_for
@@ -158,7 +158,7 @@ def _leader(rig: Rig) -> str:
     found: list[str] = []
 
     def leads() -> bool:
-        lease = rig.store.read_lease(LEASE_NAME)
+        lease = rig.store.read_lease(LEADER)
         found[:] = [
             name
             for name, box in rig.boxes.items()

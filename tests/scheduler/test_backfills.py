@@ -258,6 +258,7 @@ def test_what_builds_on_itself_is_refused() -> None:
         ({"min_share": 0.6}, "are not 0 ≤ least ≤ most ≤ 1"),
         ({"max_share": 0}, "are not 0 ≤ least ≤ most ≤ 1"),
         ({"targets": "all"}, "needs its targets as bounds"),
+        ({"targets": ["first", "last"]}, "needs its targets as bounds"),
         ({"change": "stop"}, "change 'stop' is none of pause, resume, cancel"),
         ({"change": "pause", "id": "x"}, "no backfill x goes on"),
     ],

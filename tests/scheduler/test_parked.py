@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from synergy import Context, daily, hourly, tree
 from synergy.core import machines
-from synergy.core.model import Applied, Job, JobWrite, Refused, Unit, UnitWrite
+from synergy.core.model import Applied, Job, JobWrite, Refused, Request, Unit, UnitWrite
 from synergy.core.states import IllegalTransition, UnitInput, next_unit_state
 from synergy.ports import Store
 from synergy.stores.memory import MemoryStore
@@ -17,11 +18,15 @@ from synergy.testing.stage import Stage, processes
 HOURS = "2026-11-20T00", "2026-11-20T01"
 
 
-def broken_stage(store: Store | None = None) -> tuple[Stage, Unit]:
-    """Its first hour runs provisionally, though no such run was begun: no machine has that."""
+def sound_stage(store: Store | None = None) -> Stage:
     levels = [daily("d", run="a:b"), hourly("h", run="a:b")]
     context = Context(tree("t", levels, start="2026-11-20", lag=0))
-    stage = Stage(context, at="2026-11-20T00:30Z", store=store)
+    return Stage(context, at="2026-11-20T00:30Z", store=store)
+
+
+def broken_stage(store: Store | None = None) -> tuple[Stage, Unit]:
+    """Its first hour runs provisionally, though no such run was begun: no machine has that."""
+    stage = sound_stage(store)
     now = stage.clock.now()
     job = stage.job("h", HOURS[0])
     open_run = machines.dispatched("continuous", job, now, final=False, consuming={})
@@ -90,3 +95,32 @@ def test_what_cannot_be_parked_is_a_failure_of_the_program() -> None:
     store.refuses = True
     with pytest.raises(IllegalTransition):
         stage.settle()
+
+
+class Odd(dict[str, Any]):
+    """Options that nobody can read: what no border has kept out."""
+
+    def get(self, *args: Any) -> Any:
+        raise RuntimeError("no such thing")
+
+
+def test_a_request_on_which_deciding_fails_is_refused_and_no_job_is_parked() -> None:
+    stage = sound_stage()
+    stage.until("2026-11-20T02:00Z")
+    (unit,) = stage.claim(only="h", limit=1)
+    now = stage.clock.now()
+    # What comes first in the same turn goes well, and has nothing to do with it.
+    stage.store.save_units([UnitWrite(processes(unit, now), unit.fence)])
+    odd = Request(
+        id="odd", action="reprocess", process="h", filed_at=now, options=Odd(),
+        starts=(stage.interval("h", HOURS[1]).start,),
+    )  # fmt: skip
+    stage.store.file_request(odd)
+    stage.settle()
+    answered = stage.store.read_request("odd")
+    assert answered is not None
+    assert answered.state == "refused"
+    assert answered.answer == {"why": "it cannot be decided about: RuntimeError: no such thing"}
+    states = [stage.state("h", label) for label in HOURS]
+    assert "failed" not in states
+    assert stage.request("reprocess", "h", HOURS[1]).state == "done"

@@ -7,8 +7,9 @@ from typing import Any
 
 from synergy.core.context import Context, daily, tree
 from synergy.core.model import Lease
+from synergy.leases import LEADER
 from synergy.ports import STANDBY, Store
-from synergy.scheduler.loop import LEASE, LEASE_NAME, Scheduler, Setting
+from synergy.scheduler.loop import LEASE, Scheduler, Setting
 from synergy.scheduler.sources import SourcesAtOnce
 from synergy.stores.bell import MemoryBell
 from synergy.stores.memory import MemoryStore
@@ -79,11 +80,11 @@ def test_who_stands_by_looks_once_a_renewal_and_writes_nothing() -> None:
     clock, store = a_clock(), CountingStore()
     ears = Ear(clock), Ear(clock)
     standby = a_scheduler(store, clock, "second")
-    store.take_lease(LEASE_NAME, "first", clock.now(), clock.now() + LEASE)
+    store.take_lease(LEADER, "first", clock.now(), clock.now() + LEASE)
     store.wanted = 0
     for _ in range(20):
         standby.turn(*ears)
-        store.take_lease(LEASE_NAME, "first", clock.now(), clock.now() + LEASE)
+        store.take_lease(LEADER, "first", clock.now(), clock.now() + LEASE)
     assert not standby.leading
     assert store.wanted == 20, "the leader's own"
     assert ears[0].waits == []
@@ -95,9 +96,9 @@ def test_a_lease_that_is_not_renewed_is_taken_the_moment_it_ends() -> None:
     ears = Ear(clock), Ear(clock)
     standby = a_scheduler(store, clock, "second")
     ends = clock.now() + timedelta(seconds=3.7)
-    store.take_lease(LEASE_NAME, "killed", clock.now(), ends)
+    store.take_lease(LEADER, "killed", clock.now(), ends)
     turns_until(lambda: standby.leading, standby, ears)
-    lease = store.read_lease(LEASE_NAME)
+    lease = store.read_lease(LEADER)
     assert lease is not None
     assert (lease.owner, lease.epoch, lease.since) == ("second", 2, ends)
     assert sum(ears[1].waits) < 3.71
@@ -116,7 +117,7 @@ def test_a_leader_that_stops_hands_over_and_rings() -> None:
     before = clock.now()
     standby.turn(Ear(clock), Ear(clock))
     assert standby.leading
-    lease = store.read_lease(LEASE_NAME)
+    lease = store.read_lease(LEADER)
     assert lease is not None
     assert (lease.owner, lease.since) == ("second", before)
 
@@ -126,11 +127,11 @@ def test_a_leaders_lease_that_stands_still_is_taken_over_whatever_its_end_says()
     clock, store = a_clock(), MemoryStore()
     begun = clock.now()
     ahead = begun + timedelta(days=3652)
-    store.take_lease(LEASE_NAME, "dead", ahead, ahead + LEASE)
+    store.take_lease(LEADER, "dead", ahead, ahead + LEASE)
     standby = a_scheduler(store, clock, "standby")
     turns_until(lambda: standby.leading, standby, (Ear(clock), Ear(clock)))
     assert timedelta(seconds=5) < clock.now() - begun < timedelta(seconds=7)
     standby.turn(Ear(clock), Ear(clock))
-    lease = store.read_lease(LEASE_NAME)
+    lease = store.read_lease(LEADER)
     assert lease is not None
     assert (lease.owner, lease.epoch) == ("standby", 2)

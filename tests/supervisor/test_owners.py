@@ -16,11 +16,11 @@ from synergy.clock import SystemClock
 from synergy.core.catalog import Program
 from synergy.core.model import BoxRecord, Claim, ProgramRecord
 from synergy.errors import BadInput
+from synergy.leases import LEADER
 from synergy.owners import departed, new_owner, owner_of
 from synergy.ports import STANDBY
 from synergy.programs import Identity, identity_of
 from synergy.project import open_project
-from synergy.scheduler.loop import LEASE_NAME
 from synergy.stores.bell import MemoryBell
 from synergy.stores.memory import MemoryStore
 from synergy.testing.contracts import a_unit, put_unit
@@ -84,7 +84,7 @@ def test_what_the_dead_held_is_free_at_once(dead: Identity) -> None:
     until = NOW + timedelta(days=1)
     for owner, limit in ((name_of(dead) + "/1", 2), (name_of(me) + "/1", 1)):
         store.claim(Claim(owner=owner, now=NOW, lease_until=until, limit=limit))
-    leases = (LEASE_NAME, lease_name("loader"), lease_name("living"))
+    leases = (LEADER, lease_name("loader"), lease_name("living"))
     for lease, process in zip(leases, (dead, dead, me), strict=True):
         store.take_lease(lease, name_of(process), NOW, until)
     alone = [
@@ -127,7 +127,7 @@ def a_box(box: str, seconds: float = 0, supervisor: str | None = "s", pid: int =
 def test_who_stands_by_is_supervised_heard_of_and_does_not_lead() -> None:
     store = MemoryStore()
     leader = name_of(Identity(7, 1.0, "b"), "scheduler", "db-1/somewhere")
-    lease = store.take_lease(LEASE_NAME, leader, NOW, NOW + timedelta(seconds=4))
+    lease = store.take_lease(LEADER, leader, NOW, NOW + timedelta(seconds=4))
     boxes = [a_box("db-1"), a_box("db-2"), a_box("db-3", seconds=60), a_box("db-4", 0, None)]
     assert standing_by(boxes, lease, NOW) == {"db-2": 7}
     assert standing_by(boxes, None, NOW) == {"db-1": 7, "db-2": 7}
