@@ -373,6 +373,9 @@ class Publisher(Protocol):
     def publish(self, units: Sequence[Unit]) -> None:
         """Have them brought to who works their processes, in this order within each process.
 
+        What found no queue comes behind those that found it just being made: nothing that is right
+        or wrong may rest on the order.
+
         To be called after they are durable in the store.  Never raises and never waits for the
         broker: while it is away some thousand units are kept until it is back, and what is beyond
         those, or refused, is counted and dropped.
