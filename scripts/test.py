@@ -14,6 +14,9 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 #: What is ours among the arguments; with these no server is brought up.
 WITHOUT_SERVERS = ("--quick", "--embedded-only")
+#: Processes among which the tests are divided, a class or the functions of a module at a time: many
+#: of them wait for programs, silent networks or servers that come back.
+SHARES = min(4, os.cpu_count() or 1)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -22,13 +25,16 @@ def main(argv: Sequence[str]) -> int:
     Brings up MongoDB and RabbitMQ for the tests that need them (``launch.py services``), says
     before what it installs for that, and takes down what it brought up. ``--embedded-only``
     refrains from it; ``--quick`` too, and leaves out the tests marked slow. Servers that the
-    environment names are used in any case. Every other argument goes to pytest. The last line
-    printed is pytest's own closing line.
+    environment names are used in any case. Every other argument goes to pytest. Without
+    any such the tests run side by side, on as many processes as there are processors, up to four;
+    ``-n 0`` has all of them run one after the other. The last line printed is pytest's own closing
+    line.
     """
     if {"-h", "--help"} & {*argv}:
         print(f"{__doc__}\n\n{main.__doc__}")
         return 0
     options = [argument for argument in argv if argument not in WITHOUT_SERVERS]
+    options = options or ["-n", str(SHARES), "--dist", "loadscope"]
     if "--quick" in argv:
         options = ["-m", "not slow", *options]
     use_test_data(os.environ)
