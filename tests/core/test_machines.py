@@ -282,7 +282,7 @@ def test_a_finished_job_may_be_marked_stale_and_its_result_stands(state: JobStat
     assert machines.marked(marked, NOW, "again", request="r2") is None, "it says as much already"
 
 
-@pytest.mark.parametrize("state", set(JobState) - {JobState.PROCESSED, JobState.NOOP})
+@pytest.mark.parametrize("state", sorted({*JobState} - {JobState.PROCESSED, JobState.NOOP}))
 def test_what_has_no_result_is_not_marked(state: JobState) -> None:
     assert machines.marked(job(state, result=1), NOW, "late", own=True) is None
 
