@@ -8,6 +8,8 @@ from pathlib import Path
 from synergy.capture import attempt_log_path, read_log
 from synergy.core.model import Unit
 from synergy.core.states import UnitState
+from synergy.errors import NotFound
+from synergy.mx.routes import Call
 from synergy.mx.words import printed
 
 #: Bytes of one window of the log viewer, and of the end that the interval's page shows.
@@ -38,6 +40,30 @@ class LogView:
     after: int
     #: Why nothing is shown; empty where something is.
     missing: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogScreen:
+    """The page of a log."""
+
+    log: LogView
+    #: Its own address, without what is asked of it, and that of what it is the log of.
+    address: str
+    above: str
+
+
+def asked_window(call: Call, unit: Unit) -> tuple[int, int | None]:
+    """Which attempt is asked for (0: the latest), and from which byte on (None: the end).
+
+    Raises:
+        BadInput: one of them is no number.
+        NotFound: there have not been so many attempts.
+    """
+    attempt = call.number("attempt", 0)
+    if attempt > made_attempts(unit):
+        raise NotFound(f"{unit.key} has had {made_attempts(unit)} attempts yet")
+    start = call.number("from", -1)
+    return attempt, None if start < 0 else start
 
 
 def made_attempts(unit: Unit) -> int:

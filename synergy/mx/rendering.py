@@ -19,6 +19,7 @@ NAVIGATION: Final = (
     ("/", "Now", Role.VIEWER),
     ("/timetable", "Timetable", Role.VIEWER),
     ("/processes", "Processes", Role.VIEWER),
+    ("/freeruns", "Freeruns", Role.VIEWER),
     ("/requests", "Requests", Role.VIEWER),
     ("/boxes", "Boxes", Role.VIEWER),
     ("/audit", "Audit", Role.ADMIN),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from werkzeug.wrappers import Request, Response
 
+from synergy.errors import BadInput
 from synergy.mx.roles import Role
 from synergy.mx.sessions import Visitor
 
@@ -42,6 +43,19 @@ class Call:
     def query(self, name: str) -> str:
         """A parameter of the address; empty without."""
         return self.request.args.get(name, "").strip()
+
+    def number(self, name: str, without: int) -> int:
+        """A number in the address.
+
+        Raises:
+            BadInput: it is none.
+        """
+        text = self.query(name)
+        if not text:
+            return without
+        if not (text.isascii() and text.isdigit() and len(text) < 16):
+            raise BadInput(f"{name} {text!r} is not a number")
+        return int(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

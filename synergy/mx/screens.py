@@ -1,24 +1,26 @@
 """The handlers of the pages: each asks the picture and the store, and shows a view."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from urllib.parse import quote
 
 from werkzeug.wrappers import Response
 
 from synergy.core.intervals import Interval
 from synergy.core.model import BoxRecord, Job, Request, Unit, embryo, job_key, unit_key
 from synergy.core.plans import ACTIONS, Plan
-from synergy.errors import BadInput, NotFound, SynergyError, Unreachable
+from synergy.errors import NotFound, SynergyError, Unreachable
 from synergy.explanation import Link, explain
 from synergy.history import recent_units, typical_duration
 from synergy.mx.actions import ask_for, interval_named, planned, refusal, wish_of
 from synergy.mx.console import Console
-from synergy.mx.logs import log_view, made_attempts, tail
+from synergy.mx.logs import LogScreen, asked_window, log_view, tail
 from synergy.mx.looks import look_of
 from synergy.mx.routes import Call
+from synergy.mx.views.freeruns import address_of
 from synergy.mx.views.interval import interval_view, unit_keys
 from synergy.mx.views.matrix import matrix_view, state_of, window_of
 from synergy.mx.views.plan import ASKS_ABOVE, plan_view
@@ -56,10 +58,6 @@ def now_page(console: Console, call: Call) -> Response:
 
 def _typical(process: str, store: Store) -> timedelta | None:
     return typical_duration(recent_units(store, process))
-
-
-def _last_fired(freerun: str, store: Store) -> list[Job]:
-    return store.last_jobs(freerun, 1)
 
 
 def timetable_page(console: Console, call: Call) -> Response:
@@ -157,14 +155,10 @@ def _carried(plan: Plan) -> str:
 def log_page(console: Console, call: Call) -> Response:
     """What an attempt printed."""
     interval, unit = _unit_meant(console, call)
-    attempt = _number(call, "attempt", 0)
-    if attempt > made_attempts(unit):
-        raise NotFound(f"{unit.key} has had {made_attempts(unit)} attempts yet")
-    start = _number(call, "from", -1)
-    view = log_view(
-        console.setting.log_dir, console.setting.box, unit, attempt, None if start < 0 else start
-    )
-    return console.page(call, "log.html", view, title=f"Log of {unit.process} {interval.label}")
+    setting, above = console.setting, f"/t/{unit.process}/{interval.label}"
+    view = log_view(setting.log_dir, setting.box, unit, *asked_window(call, unit))
+    screen = LogScreen(view, f"{above}/log", above)
+    return console.page(call, "log.html", screen, title=f"Log of {unit.process} {interval.label}")
 
 
 def _unit_meant(console: Console, call: Call) -> tuple[Interval, Unit]:
@@ -173,9 +167,9 @@ def _unit_meant(console: Console, call: Call) -> tuple[Interval, Unit]:
         interval = interval_named(picture, process, call.path["label"])
         job = picture.job(process, interval)
     stored = console.living.ask(lambda store: store.read_jobs([job.key])).get(job.key, job)
-    generation = _number(call, "generation", 0)
+    generation = call.number("generation", 0)
     keys = (
-        [unit_key(process, interval, generation, _number(call, "run", 0))]
+        [unit_key(process, interval, generation, call.number("run", 0))]
         if generation
         else unit_keys(process, interval, stored)
     )
@@ -186,43 +180,22 @@ def _unit_meant(console: Console, call: Call) -> tuple[Interval, Unit]:
     raise NotFound(f"{process} {interval.label} has had no such unit of work yet")
 
 
-def _number(call: Call, name: str, without: int) -> int:
-    text = call.query(name)
-    if not text:
-        return without
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise BadInput(f"{name} {text!r} is not a number")
-    return int(text)
+def processes_page(console: Console, call: Call) -> Response:
+    """How far each process is."""
+    with console.living.picture() as picture:
+        rows = [
+            progress_of(picture, name)
+            for tree in picture.catalog.trees.values()
+            for name in tree.processes
+        ]
+    return console.page(call, "processes.html", ProcessesView(rows), title="Processes")
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessesView:
-    """All processes, and the freeruns."""
+    """All processes."""
 
     processes: Sequence[object]
-    freeruns: Sequence[tuple[str, str, str]]
-
-
-def processes_page(console: Console, call: Call) -> Response:
-    """How far each process is."""
-    with console.living.picture() as picture:
-        catalog = picture.catalog
-        rows = [
-            progress_of(picture, name) for tree in catalog.trees.values() for name in tree.processes
-        ]
-    freeruns = [_freerun(console, call, name) for name in catalog.freeruns]
-    return console.page(call, "processes.html", ProcessesView(rows, freeruns), title="Processes")
-
-
-def _freerun(console: Console, call: Call, name: str) -> tuple[str, str, str]:
-    try:
-        last = console.living.ask(partial(_last_fired, name))
-    except Unreachable:
-        return name, "?", ""
-    if not last:
-        return name, "never", ""
-    start = last[0].interval.start
-    return name, f"{clock(start)} ({ago(start, call.now)})", last[0].state.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,10 +285,11 @@ class RequestView:
     filed: str
     answered: str
     why: str
+    #: What it changed: process and label, its address, and how.
     touched: Sequence[tuple[str, str, str]]
 
 
-def _request_view(request: Request) -> RequestView:
+def _request_view(request: Request, freeruns: Container[str] = ()) -> RequestView:
     answer = request.answer
     touched = answer.get("touched")
     changes = []
@@ -324,7 +298,9 @@ def _request_view(request: Request) -> RequestView:
             change = f"{item['was']} → {item['is']}" if "was" in item else ""
             if "generation" in item:
                 change += f" generation {item['generation']}"
-            changes.append((str(item.get("process")), str(item.get("interval")), change.strip()))
+            name, label = str(item.get("process")), str(item.get("interval"))
+            place = address_of(name, label) if name in freeruns else f"/t/{name}/{quote(label)}"
+            changes.append((f"{name} {label}", place, change.strip()))
     starts = [clock(start) for start in request.starts]
     return RequestView(
         id=request.id,
@@ -354,7 +330,9 @@ def request_page(console: Console, call: Call) -> Response:
     found = console.living.ask(lambda store: store.read_request(number))
     if found is None:
         raise NotFound(f"there is no request {number}")
-    return console.page(call, "request.html", _request_view(found), title=f"Request {number}")
+    with console.living.picture() as picture:
+        view = _request_view(found, picture.catalog.freeruns)
+    return console.page(call, "request.html", view, title=f"Request {number}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -425,13 +403,21 @@ def search(console: Console, call: Call) -> Response:
     text = call.query("q")
     words = text.replace("@", " ").partition("#")[0].split()
     with console.living.picture() as picture:
+        freeruns = picture.catalog.freeruns
+        if words and words[0] in freeruns:
+            return console.redirect(f"/freeruns/{words[0]}")
         names = [*picture.catalog.processes]
         if words and words[0] in names:
             if len(words) == 1:
                 return console.redirect(f"/processes/{words[0]}")
             interval = interval_named(picture, words[0], words[1])
             return console.redirect(f"/t/{words[0]}/{interval.label}")
-    found = [name for name in names if text and text.lower() in name.lower()]
+    found = [
+        (name, f"/{kind}/{name}")
+        for kind, known in (("processes", names), ("freeruns", freeruns))
+        for name in known
+        if text and text.lower() in name.lower()
+    ]
     if len(found) == 1:
-        return console.redirect(f"/processes/{found[0]}")
+        return console.redirect(found[0][1])
     return console.page(call, "search.html", (text, found), title="Search")

@@ -6,7 +6,7 @@ from typing import Any, Final
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response
 
-from synergy.mx import api, entrance, screens
+from synergy.mx import api, entrance, freeruns, screens
 from synergy.mx.console import Console
 from synergy.mx.metrics import metrics
 from synergy.mx.roles import Role
@@ -98,6 +98,23 @@ PAGES: Final = (
         path="/processes/<process>",
         role=Role.VIEWER,
         answer=screens.process_page,
+    ),
+    Route(name="freeruns", path="/freeruns", role=Role.VIEWER, answer=freeruns.freeruns_page),
+    Route(
+        name="freerun", path="/freeruns/<freerun>", role=Role.VIEWER, answer=freeruns.freerun_page
+    ),
+    Route(
+        name="fire",
+        path="/freeruns/<freerun>/fire",
+        role=Role.OPERATOR,
+        answer=freeruns.fire,
+        methods=("POST",),
+    ),
+    Route(
+        name="firing_log",
+        path="/freeruns/<freerun>/<firing>/log",
+        role=Role.VIEWER,
+        answer=freeruns.firing_log_page,
     ),
     Route(name="requests", path="/requests", role=Role.VIEWER, answer=screens.requests_page),
     Route(name="request", path="/requests/<id>", role=Role.VIEWER, answer=screens.request_page),

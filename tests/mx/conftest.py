@@ -32,6 +32,8 @@ PASSWORD = "seven purple tractors"
 HASHED = passwords.hashed(PASSWORD)
 #: An hour that failed.
 FAILED = "2026-11-20T07"
+#: When somebody had the freerun fired.
+FIRED = "2026-11-20T15:30:00Z"
 
 CONTEXT = Context(
     tree(
@@ -172,8 +174,9 @@ def build(tmp_path: Path) -> Iterator[Build]:
 
 @pytest.fixture
 def house(build: Build) -> House:
-    """The usual one: three days of hours, one of which has failed."""
+    """The usual one: three days of hours, one of which has failed; a freerun that fired once."""
     house = build()
+    house.stage.request("trigger", "sweep")
     house.stage.work(
         lambda unit, now: (fails if unit.interval.label == FAILED else processes)(unit, now)
     )

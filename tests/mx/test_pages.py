@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from synergy.capture import attempt_log_path
 from synergy.mx.roles import Role
 from synergy.mx.table import API
-from synergy.testing.stage import fails
+from synergy.testing.stage import fails, processes
 
-from .conftest import FAILED, Browser, Build, House
+from .conftest import FAILED, FIRED, Browser, Build, House
 
 VOID = {"meta", "link", "input", "img", "rect", "br"}
 
@@ -68,6 +69,7 @@ def page(browser: Browser, path: str) -> Page:
 PATHS = [
     *("/", "/timetable", "/timetable?level=day", "/timetable?level=week", "/timetable?level=month"),
     *("/timetable?level=year", "/processes", "/processes/site_hourly", "/requests", "/boxes"),
+    *("/freeruns", "/freeruns/sweep"),
     *(f"/t/site_hourly/{FAILED}", "/t/site_monthly/2026-11", "/t/site_hourly/2026-11-21T16"),
     *("/search?q=none", "/processes/site_daily?from=2026-11-18&to=2026-11-19"),
 ]
@@ -274,6 +276,43 @@ def test_nothing_happens_that_cannot_be_written_down(
     assert house.stage.store.open_requests() == []
 
 
+def test_a_freerun_tells_when_it_fires_and_how_its_firings_came_out(
+    house: House, browser: Browser
+) -> None:
+    text = page(browser, "/freeruns").text
+    assert "sweep every 3600 2026-11-20 16:00 (in 30 min)" in text
+    assert f"{FIRED[:10]} 15:30 (0 ms ago) ● processed" in text
+    text = page(browser, "/freeruns/sweep").text
+    assert "2026-11-20 17:00 (in 1 h 30 min)" in text
+    house.stage.request("switch", "sweep", reason="the disk is full", on=False)
+    house.pass_by(seconds=1)
+    assert "off" in page(browser, "/freeruns").text
+    text = page(browser, "/freeruns/sweep").text
+    assert "switched off 2026-11-20 15:30 (1.0 s ago): the disk is full" in text
+    assert "17:00" not in text
+    assert browser.get("/freeruns/swep").status_code == 404
+    assert browser.get("/freeruns/sweep/2026-11-20T15:31:00Z/log").status_code == 404
+
+
+def test_a_freerun_is_run_now_and_its_log_is_read(house: House, browser: Browser) -> None:
+    house.pass_by(minutes=5)
+    answer = browser.post("/freeruns/sweep/fire", {"reason": "  to see  "})
+    assert answer.status_code == 303
+    filed = house.stage.store.open_requests()[0]
+    assert (filed.action, filed.process, filed.reason) == ("trigger", "sweep", "to see")
+    house.stage.settle()
+    house.stage.work(processes)
+    touched = page(browser, answer.headers["Location"])
+    (link,) = [link["href"] for link in touched.all("a") if link["href"].endswith("/log")]
+    assert link == "/freeruns/sweep/2026-11-20T15:35:00Z/log"
+    assert "left no log on box box-1" in page(browser, link).text
+    log = attempt_log_path(house.folder / "logs", "sweep", "2026-11-20T15:35:00Z", 1, 0, 1)
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"swept <b>7</b> files\n")
+    assert "swept <b>7</b> files" in page(browser, link).text
+    assert link in [found["href"] for found in page(browser, "/freeruns/sweep").all("a")]
+
+
 def test_a_log_is_read_window_by_window(house: House, browser: Browser) -> None:
     log = house.folder / "logs/site_hourly" / FAILED / "g1.r0.a1.log"
     log.parent.mkdir(parents=True)
@@ -414,7 +453,7 @@ def test_asking_twice_with_one_key_is_asking_once(house: House) -> None:
     assert first.status_code == second.status_code == 202
     assert first.json["id"] == second.json["id"]
     assert second.json["state"] == "done"
-    assert len(house.stage.store.last_requests(10)) == 1
+    assert len(house.stage.store.last_requests(10)) == 2  # and the one of the fixture
     other = {**body, "intervals": ["2026-11-20T08"]}
     assert nobody.open("/api/v1/requests", "POST", json=other, headers=headers).status_code == 400
 

@@ -14,12 +14,14 @@ from synergy.mx.roles import Role
 from synergy.mx.routes import Route
 from synergy.mx.table import API, ROUTES
 
-from .conftest import FAILED, HOST, ORIGIN, Browser, Build, House
+from .conftest import FAILED, FIRED, HOST, ORIGIN, Browser, Build, House
 
 NAMES = [route.name for route in ROUTES]
 #: Something that exists, for each part of a path.
 PARTS = {
     "process": "site_hourly",
+    "freerun": "sweep",
+    "firing": FIRED,
     "label": FAILED,
     "action": "reprocess",
     "id": "r1",
@@ -45,11 +47,11 @@ MATRIX = {
     },
     Role.VIEWER: {
         *("now", "timetable", "interval", "log", "processes", "process", "requests", "request"),
-        *("boxes", "search", "logout"),
+        *("boxes", "search", "logout", "freeruns", "freerun", "firing_log"),
         *("api_status", "api_processes", "api_intervals", "api_interval", "api_why", "api_jobs"),
         *("api_requests", "api_request", "api_boxes", "api_changes", "api_openapi"),
     },
-    Role.OPERATOR: {"plan", "act", "api_file_request"},
+    Role.OPERATOR: {"plan", "act", "fire", "api_file_request"},
     Role.ADMIN: {"audit"},
 }
 

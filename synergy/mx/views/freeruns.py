@@ -1,0 +1,141 @@
+"""Freeruns: when each fires, what became of its last firings, and whether it may."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Final
+
+from synergy.core.catalog import Freerun
+from synergy.core.model import Job, Unit
+from synergy.core.switches import Switch
+from synergy.history import duration
+from synergy.mx.looks import Look, look_of
+from synergy.mx.words import ago, clock, took
+
+#: Firings to come that are told.
+TO_COME: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FreerunRow:
+    """A freerun in the list of all."""
+
+    name: str
+    fires: str
+    off: bool
+    next: str
+    #: When it fired last, and how that stands; empty and None where it never did.
+    last: str
+    look: Look | None
+    #: Address of what the last firing printed.
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class FiringRow:
+    """One firing."""
+
+    when: str
+    look: Look
+    attempts: int
+    took: str
+    count: str
+    reason: str
+    log: str
+
+
+@dataclass(frozen=True, slots=True)
+class FreerunView:
+    """One freerun with its latest firings, the newest first."""
+
+    name: str
+    facts: Sequence[tuple[str, str]]
+    #: Why it does not fire at all; empty where it does.
+    off: str
+    to_come: Sequence[str]
+    firings: Sequence[FiringRow]
+
+
+def address_of(name: str, label: str) -> str:
+    """The page of what a firing printed."""
+    return f"/freeruns/{name}/{label}/log"
+
+
+def row_of(
+    freerun: Freerun, switch: Switch | None, firings: Sequence[Job], now: datetime
+) -> FreerunRow:
+    """How a freerun stands; `firings`: the latest first."""
+    last = firings[0] if firings else None
+    off = switch is not None and not switch.on
+    coming = None if off else freerun.trigger.next_after(now)
+    return FreerunRow(
+        name=freerun.name,
+        fires=str(freerun.trigger),
+        off=off,
+        next=_told(coming, now) if coming is not None else "",
+        last=_told(last.interval.start, now) if last is not None else "",
+        look=look_of(last.state) if last is not None else None,
+        log=address_of(freerun.name, last.interval.label) if last is not None else "",
+    )
+
+
+def freerun_view(
+    freerun: Freerun,
+    switch: Switch | None,
+    firings: Sequence[Job],
+    units: Mapping[str, Unit],
+    now: datetime,
+) -> FreerunView:
+    """All of one freerun; `units` are those of its firings, by key."""
+    task = freerun.task
+    facts = [
+        ("Fires", str(freerun.trigger)),
+        ("Runs", task.entry or " ".join(task.command)),
+        ("Missed firings", freerun.misfire),
+        ("Attempts", str(task.max_attempts)),
+    ]
+    if task.time_limit is not None:
+        facts.append(("Time limit", took(task.time_limit)))
+    if freerun.pool is not None:
+        facts.append(("Pool", freerun.pool))
+    if freerun.boxes:
+        facts.append(("Boxes", ", ".join(freerun.boxes)))
+    off = ""
+    if switch is not None and not switch.on:
+        off = f"switched off {_told(switch.since, now)}"
+        off += f" by {switch.actor}" if switch.actor else ""
+        off += f": {switch.reason}" if switch.reason else ""
+    return FreerunView(
+        name=freerun.name,
+        facts=facts,
+        off=off,
+        to_come=[]
+        if off
+        else [_told(each, now) for each in islice(_coming(freerun, now), TO_COME)],
+        firings=[_firing(freerun, job, units.get(job.unit or "")) for job in firings],
+    )
+
+
+def _coming(freerun: Freerun, now: datetime) -> Iterator[datetime]:
+    instant = freerun.trigger.next_after(now)
+    while instant is not None:
+        yield instant
+        instant = freerun.trigger.next_after(instant)
+
+
+def _firing(freerun: Freerun, job: Job, unit: Unit | None) -> FiringRow:
+    length: timedelta | None = duration(unit) if unit is not None else None
+    return FiringRow(
+        when=clock(job.interval.start),
+        look=look_of(job.state),
+        attempts=job.attempts,
+        took=took(length) if length is not None else "",
+        count=f"{unit.count:,}" if unit is not None and unit.count is not None else "",
+        reason=job.reason or (unit.reason if unit is not None else ""),
+        log=address_of(freerun.name, job.interval.label) if unit is not None else "",
+    )
+
+
+def _told(when: datetime, now: datetime) -> str:
+    return f"{clock(when)} ({ago(when, now)})"
