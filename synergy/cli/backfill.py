@@ -4,14 +4,15 @@ import argparse
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
-from synergy.cli.filing import carried_out, filing_options, new_request
+from synergy.cli.filing import carried_out, filing_options, new_request, stored
 from synergy.cli.naming import interval_range, process_named, reading_of
 from synergy.cli.output import Output, Styled, clock, command, duration, instant
-from synergy.cli.requests import ASKS_ABOVE
+from synergy.cli.requests import ASKS_ABOVE, overlaps, overlaps_as_json, show_stored
 from synergy.clock import SystemClock
 from synergy.core import plans
 from synergy.core.backfills import (
@@ -22,10 +23,11 @@ from synergy.core.backfills import (
     RUNNING,
     Backfill,
     backfills_of,
+    built_on_itself,
     units_out,
 )
 from synergy.core.intervals import Interval
-from synergy.core.lanes import CHANGES, built_on_itself
+from synergy.core.lanes import CHANGES
 from synergy.core.model import Json, job_key
 from synergy.core.states import TERMINAL, JobState
 from synergy.core.switches import NOT_CAUGHT_UP
@@ -74,7 +76,11 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
         metavar="PERCENT",
         help=f"of the workers' slots, of which it never has more ({MAX_SHARE:.0%})",
     )
-    parser.add_argument("--plan", action="store_true", help="only say what it would do")
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="only say what it would do, and store that: to be applied or withdrawn later",
+    )
     parser.add_argument(
         "--yes", action="store_true", help=f"do not ask, though it be over {ASKS_ABOVE} intervals"
     )
@@ -100,8 +106,13 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
             f"the intervals of {process} build on one another: run the first of them again, "
             f"and all others follow: {command(f'reprocess {process} FROM')}"
         )
-    planned = _Planned(reading, process, args, SystemClock().now())
-    if args.plan or not planned.targets:
+    now = SystemClock().now()
+    terms = _Terms(args.force, args.order, args.min_share, args.max_share)
+    start, end = interval_range(reading.catalog, process, args.range)
+    planned = Planned(reading, process, _within(reading, process, start, min(end, now)), terms, now)
+    if args.plan:
+        return _plan(args, reading, planned, output)
+    if not planned.targets:
         planned.show(output)
         return 0
     if len(planned.targets) > ASKS_ABOVE and not args.yes:
@@ -109,20 +120,32 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     return _begin(args, project, reading, planned, output)
 
 
-class _Planned:
-    """What a backfill would do."""
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """How it is to go."""
+
+    force: bool
+    order: str
+    min_share: float
+    max_share: float
+
+
+class Planned:
+    """What a backfill would do, as the timetable stands."""
 
     def __init__(
-        self, reading: Reading, process: str, args: argparse.Namespace, now: datetime
+        self,
+        reading: Reading,
+        process: str,
+        intervals: Iterable[Interval],
+        terms: _Terms,
+        now: datetime,
     ) -> None:
-        self.reading, self.process, self.args = reading, process, args
-        start, end = interval_range(reading.catalog, process, args.range)
+        self.reading, self.process, self.terms = reading, process, terms
         self.reasons: Counter[str] = Counter()
         self.targets: list[Interval] = []
-        for interval, reason in _reasons(reading, process, start, min(end, now)):
-            if reason == "finished" and args.force:
-                reason = "done already"
-            if reason == "skipped by somebody" and args.force:
+        for interval, reason in _reasons(reading, process, intervals):
+            if terms.force and reason in ("finished", "skipped by somebody"):
                 reason = "done already"
             self.reasons[reason] += 1
             if reason in _WANTED:
@@ -133,22 +156,26 @@ class _Planned:
             lambda place: reading.timetable.begun(*place, now),
         )
         self.above = Counter(name for name, _ in order if name != process)
+        self.reach = plans.reach_of(reading.timetable, order, now)
         self.slots = reading.slots_for(process, now)
-        self.least, self.most = units_out(args.min_share, args.max_share, self.slots)
+        self.least, self.most = units_out(terms.min_share, terms.max_share, self.slots)
         typical = typical_duration(recent_units(reading.store, process))
         self.lasts = None if typical is None else typical * len(self.targets) / self.most
+
+    @classmethod
+    def anew(cls, reading: Reading, backfill: Backfill, now: datetime) -> "Planned":
+        """What one that was planned would do by now."""
+        terms = _Terms(backfill.force, backfill.order, backfill.min_share, backfill.max_share)
+        intervals = (interval for _, interval in backfill.targets(reading.catalog))
+        return cls(reading, backfill.process, intervals, terms, now)
 
     def options(self) -> dict[str, Json]:
         """As the request says it."""
         bounds = plans.Ranges.of((self.process, interval) for interval in self.targets).bounds
-        args = self.args
         return {
-            "targets": [*bounds[self.process]],
+            "targets": [*bounds.get(self.process, ())],
             "total": len(self.targets),
-            "force": args.force,
-            "order": args.order,
-            "min_share": args.min_share,
-            "max_share": args.max_share,
+            **asdict(self.terms),
         }
 
     def as_json(self) -> dict[str, object]:
@@ -168,7 +195,7 @@ class _Planned:
     def show(self, output: Output) -> None:
         """For whoever asks."""
         if output.json:
-            output.data({"state": "planned", **self.as_json()})
+            output.data({"id": None, "state": "nothing changes", **self.as_json()})
             return
         for line in self.lines():
             output.line(line)
@@ -176,9 +203,9 @@ class _Planned:
     def lines(self) -> Iterator[str]:
         """What it would do, in words."""
         number = len(self.targets)
-        what = f"{_intervals(number)} of {self.process}"
+        what = f"{counted(number)} of {self.process}"
         yield (
-            f"{what}, {self.args.order} first:"
+            f"{what}, {self.terms.order} first:"
             if number
             else f"nothing of {self.process} needs a run"
         )
@@ -200,13 +227,18 @@ class _Planned:
             yield f"by how long intervals took lately: about {_about(self.lasts)}"
 
 
-def _reasons(
-    reading: Reading, process: str, start: datetime, end: datetime
-) -> Iterator[tuple[Interval, str]]:
-    """Every interval of a range with what it needs a run for, or why it is left as it is."""
-    calendar = reading.catalog.processes[process].calendar
+def _within(reading: Reading, process: str, start: datetime, end: datetime) -> Iterator[Interval]:
+    """Every interval of a range that there is."""
     first, last = reading.catalog.spans[process]
-    intervals = calendar.between(max(start, first), min(end, last) if last else end)
+    calendar = reading.catalog.processes[process].calendar
+    return calendar.between(max(start, first), min(end, last) if last else end)
+
+
+def _reasons(
+    reading: Reading, process: str, found: Iterable[Interval]
+) -> Iterator[tuple[Interval, str]]:
+    """Each of these intervals with what it needs a run for, or why it is left as it is."""
+    intervals = iter(found)
     while some := [*islice(intervals, CHUNK)]:
         standings = {each: reading.timetable.standing(process, each) for each in some}
         skipped = [
@@ -226,8 +258,27 @@ def _reasons(
                 yield interval, "marked stale" if standing.outdated else "finished"
 
 
-def _confirm(planned: _Planned, output: Output) -> None:
-    question = f"the backfill runs {_intervals(len(planned.targets))} again"
+def _plan(args: argparse.Namespace, reading: Reading, planned: Planned, output: Output) -> int:
+    """Store the plan and show it."""
+    if not planned.targets:
+        planned.show(output)
+        return 0
+    options: dict[str, Json] = {**planned.options(), "touched": planned.reach.content()}
+    request = new_request("backfill", planned.process, (), reason=args.reason, options=options)
+    overlapping = list(overlaps(reading, planned.reach))
+    stored(reading, request)
+    if output.json:
+        found = {"id": request.id, "state": "planned", "action": "backfill", **planned.as_json()}
+        output.data({**found, "overlaps": overlaps_as_json(overlapping)})
+        return 0
+    for line in planned.lines():
+        output.line(line)
+    show_stored(request.id, overlapping, output)
+    return 0
+
+
+def _confirm(planned: Planned, output: Output) -> None:
+    question = f"the backfill runs {counted(len(planned.targets))} again"
     if not sys.stdin.isatty():
         if not output.json:
             planned.show(output)
@@ -243,7 +294,7 @@ def _begin(
     args: argparse.Namespace,
     project: Project,
     reading: Reading,
-    planned: _Planned,
+    planned: Planned,
     output: Output,
 ) -> int:
     request = new_request(
@@ -257,12 +308,12 @@ def _begin(
         return 0
     for line in planned.lines():
         output.line(line)
-    output.line(f"begun as {request.id}; how far it is: {command('backfill list')}")
+    output.line(f"begun as {request.id}; {where_to_look()}")
     return 0
 
 
 def _change(args: argparse.Namespace, project: Project, reading: Reading, output: Output) -> int:
-    known = {each.id: each for each in _backfills(reading)}
+    known = all_of(reading)
     going = ", ".join(each.id for each in known.values() if not each.over) or "none"
     if args.range is None:
         raise BadInput(
@@ -278,23 +329,34 @@ def _change(args: argparse.Namespace, project: Project, reading: Reading, output
     answered = carried_out(project, reading, request, args.wait, output)
     if answered is None:
         return 0
-    now = next(each for each in _backfills(reading) if each.id == backfill.id)
+    now = all_of(reading)[backfill.id]
     if output.json:
         output.data(_as_json(reading, now))
         return 0
-    left = _intervals(now.total - now.passed)
+    left = counted(now.total - now.passed)
     match args.what:
         case "pause":
             output.line(f"backfill {now.id} is paused; what is at work ends, {left} not opened yet")
         case "resume":
             output.line(f"backfill {now.id} goes on, {left} not opened yet")
         case _:
-            output.line(f"backfill {now.id} is canceled; {left} left as they were")
+            output.line(canceled(now))
     return 0
 
 
+def canceled(backfill: Backfill) -> str:
+    """What became of one that was given up."""
+    left = counted(backfill.total - backfill.passed)
+    return f"backfill {backfill.id} is canceled; {left} left as they were"
+
+
+def where_to_look() -> str:
+    """What to type to see how far it is."""
+    return f"how far it is: {command('backfill list')}"
+
+
 def _list(reading: Reading, output: Output) -> int:
-    found = sorted(_backfills(reading), key=lambda each: each.filed_at)
+    found = sorted(all_of(reading).values(), key=lambda each: each.filed_at)
     if output.json:
         output.data([_as_json(reading, each) for each in found])
         return 0
@@ -336,17 +398,20 @@ def ended(reading: Reading, backfill: Backfill) -> int:
 
 def going_on(reading: Reading) -> list[str]:
     """A line for each backfill that is not over."""
-    return [
-        f"{each.id} of {each.process}: {ended(reading, each)} of {each.total}"
-        + (", paused" if each.paused else "")
-        for each in _backfills(reading)
-        if not each.over
-    ]
+    return [in_short(reading, each) for each in all_of(reading).values() if not each.over]
 
 
-def _backfills(reading: Reading) -> list[Backfill]:
-    """All of them as they stand now."""
-    return [*backfills_of(reading.store.read_documents("backfills")).values()]
+def in_short(reading: Reading, backfill: Backfill) -> str:
+    """How far it is: ``4f1c2a9b of hour: 12 of 48, paused``."""
+    state = _state(backfill)
+    how = "" if state in (HOLDING, RUNNING) else f", {state}"
+    far = f"{ended(reading, backfill)} of {backfill.total}"
+    return f"{backfill.id} of {backfill.process}: {far}{how}"
+
+
+def all_of(reading: Reading) -> dict[str, Backfill]:
+    """All of them as they stand now, by id."""
+    return backfills_of(reading.store.read_documents("backfills"))
 
 
 _STYLES = {
@@ -417,7 +482,8 @@ def _share(text: str) -> float:
     return percent / 100
 
 
-def _intervals(number: int) -> str:
+def counted(number: int) -> str:
+    """``1 interval``, ``48 intervals``."""
     return "1 interval" if number == 1 else f"{number} intervals"
 
 

@@ -2,6 +2,8 @@
 
 import argparse
 
+from synergy.cli import backfill
+from synergy.cli.backfill import Planned
 from synergy.cli.filing import carried_out, filing_options, new_request
 from synergy.cli.naming import reading_of
 from synergy.cli.output import Output, ago, clock, command, instant
@@ -17,9 +19,10 @@ from synergy.cli.telling import (
 )
 from synergy.clock import SystemClock
 from synergy.core import plans
+from synergy.core.backfills import Backfill, requested
 from synergy.core.intervals import BadLabel, Interval
 from synergy.core.model import Json, Request
-from synergy.core.operations import why_not_applied, why_not_withdrawn
+from synergy.core.operations import nothing_left, planned_anew, why_not_applied, why_not_withdrawn
 from synergy.errors import Conflict, NotFound
 from synergy.project import Project
 from synergy.reading import Reading
@@ -49,10 +52,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     if args.verb == "plans":
         return _show(reading, args.id, output) if args.id else _list(reading, args, output)
     plan = _plan_named(reading, args.id)
-    refusal = why_not_applied(plan) if args.verb == "apply" else why_not_withdrawn(plan)
-    if not refusal and args.verb == "apply":
-        joined = _made(reading, plan).joined(plans.Ranges.of_content(plan.options.get("touched")))
-        refusal = plans.outdated(plan.id, joined) if joined else ""
+    refusal = _refusal(reading, args.verb, plan)
     if refusal:
         raise Conflict(refusal)
     request = new_request(args.verb, plan.process, (), of=plan.id, reason=args.reason)
@@ -63,6 +63,9 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
         output.data({"id": answered.id, "state": answered.state, "of": plan.id, **answered.answer})
         return 0
     touched = items(answered, "touched")
+    if args.verb == "apply" and plan.action == "backfill":
+        output.line(f"plan {plan.id} is applied; {backfill.where_to_look()}")
+        return 0
     if args.verb == "apply":
         show_touched(answered, output)
         output.line(
@@ -79,11 +82,34 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     show_left_open(answered, output)
     if plan.state == "planned":
         output.line(f"plan {plan.id} is withdrawn; nothing of it had been done")
+    elif plan.action == "backfill":
+        output.line(backfill.canceled(backfill.all_of(reading)[plan.id]))
     elif touched:
         output.line(f"{plan.id} is withdrawn as far as nothing had begun")
     else:
         output.line(f"{plan.id} is withdrawn, but there was nothing to take back")
     return 0
+
+
+def _refusal(reading: Reading, verb: str, plan: Request) -> str:
+    """Why it can be neither applied nor withdrawn, for all that is known here; empty otherwise."""
+    if verb == "apply":
+        return why_not_applied(plan) or _outdated(plan, _made(reading, plan))
+    refusal = why_not_withdrawn(plan)
+    if not refusal and plan.action == "backfill" and plan.state == "done":
+        begun = backfill.all_of(reading).get(plan.id)
+        return nothing_left(plan) if begun is None or begun.over else ""
+    return refusal
+
+
+def _outdated(plan: Request, made: plans.Plan) -> str:
+    """That more would change by now than was planned, and what; empty where no more would."""
+    joined = _joined(plan, made)
+    return plans.outdated(plan.id, joined) if joined else ""
+
+
+def _joined(plan: Request, made: plans.Plan) -> list[plans.Step]:
+    return made.joined(plans.Ranges.of_content(plan.options.get("touched")))
 
 
 def _plan_named(reading: Reading, name: str) -> Request:
@@ -102,24 +128,40 @@ def _intervals(reading: Reading, request: Request) -> list[Interval]:
     process = reading.catalog.processes.get(request.process)
     if process is None:
         raise Conflict(f"no process {request.process} is registered any more")
+    if request.action == "backfill":
+        return [interval for _, interval in _backfill(reading, request).targets(reading.catalog)]
     try:
         return [process.calendar.starting_at(start) for start in request.starts]
     except BadLabel as error:
         raise Conflict(f"{request.process} has other intervals by now: {error}") from error
 
 
+def _backfill(reading: Reading, request: Request) -> Backfill:
+    """The backfill that it asks for."""
+    found = requested(reading.catalog, request)
+    if isinstance(found, str):
+        raise Conflict(found)
+    return found
+
+
 def _made(reading: Reading, plan: Request) -> plans.Plan:
     """The plan anew."""
     named = [(plan.process, interval) for interval in _intervals(reading, plan)]
-    only = bool(plan.options.get("only"))
-    return plans.plan(reading.timetable, plan.action, named, SystemClock().now(), only=only)
+    return planned_anew(reading.timetable, plan, named, SystemClock().now())
 
 
 def _about(reading: Reading, request: Request) -> str:
     """What it asks for, in words."""
     if request.of:
         return f"{request.action} {request.of}"
+    if "change" in request.options:
+        return f"{request.action} {request.options['change']} {request.options.get('id')}"
     try:
+        if request.action == "backfill":
+            fill = _backfill(reading, request)
+            about = f"backfill {fill.process} {backfill.counted(fill.total)}"
+            labels = [label for pair in _stretches(reading, fill) for label in pair]
+            return f"{about}, {labels[0]} to {labels[-1]}" if labels[1:] else about
         about = what(request.action, request.process, _intervals(reading, request))
         return about + (" only" if request.options.get("only") else "")
     except Conflict:
@@ -135,6 +177,8 @@ def _state(request: Request) -> str:
 
 def _size(request: Request) -> int:
     """Intervals that it would change, or has changed."""
+    if request.action == "backfill":
+        return int(str(request.options.get("total", 0)))
     touched = request.answer.get("touched")
     if isinstance(touched, list):
         return len(touched)
@@ -176,28 +220,42 @@ def _list(reading: Reading, args: argparse.Namespace, output: Output) -> int:
 def _show(reading: Reading, name: str, output: Output) -> int:
     """One of them: a plan that is open as it would be carried out now, another as it came out."""
     plan = _plan_named(reading, name)
-    made = _made(reading, plan) if plan.state == "planned" else None
-    joined = made.joined(plans.Ranges.of_content(plan.options.get("touched"))) if made else []
+    if not output.json:
+        by = f" by {plan.actor}" if plan.actor else ""
+        why = f": {plan.reason}" if plan.reason else ""
+        output.line(f"{plan.id} is {_state(plan)}; filed {clock(plan.filed_at)} UTC{by}{why}")
+    return (_show_open if plan.state == "planned" else _show_over)(reading, plan, output)
+
+
+def _show_open(reading: Reading, plan: Request, output: Output) -> int:
+    made = _made(reading, plan)
+    fill = None
+    if plan.action == "backfill":
+        fill = Planned.anew(reading, _backfill(reading, plan), SystemClock().now())
     if output.json:
-        found = _as_json(reading, plan)
-        found |= dict(plan.answer)
-        if made is not None:
-            found |= plan_as_json(made, estimate(reading, made))
-            found["joined"] = [f"{step.process} {step.interval.label}" for step in joined]
-        output.data(found)
+        shown = fill.as_json() if fill else plan_as_json(made, estimate(reading, made))
+        joined = [f"{step.process} {step.interval.label}" for step in _joined(plan, made)]
+        output.data({**shown, **_as_json(reading, plan), **plan.answer, "joined": joined})
         return 0
-    by = f" by {plan.actor}" if plan.actor else ""
-    why = f": {plan.reason}" if plan.reason else ""
-    output.line(f"{plan.id} is {_state(plan)}; filed {clock(plan.filed_at)} UTC{by}{why}")
-    if made is not None:
+    if fill is not None:
+        for line in fill.lines():
+            output.line(line)
+    else:
         show_plan(made, estimate(reading, made), _about(reading, plan), output)
-        if joined:
-            output.line(f"! {plans.outdated(plan.id, joined)}")
-        else:
-            for line in to_apply(plan.id):
-                output.line(line)
+    refusal = _outdated(plan, made)
+    for line in [f"! {refusal}"] if refusal else to_apply(plan.id):
+        output.line(line)
+    return 0
+
+
+def _show_over(reading: Reading, plan: Request, output: Output) -> int:
+    if output.json:
+        output.data({**_as_json(reading, plan), **plan.answer})
         return 0
     output.line(_about(reading, plan))
+    begun = backfill.all_of(reading).get(plan.id)
+    if begun is not None:
+        output.line(f"backfill {backfill.in_short(reading, begun)}")
     for word in ("applied_by", "withdrawn_by"):
         other = reading.store.read_request(str(plan.answer.get(word, "")))
         if other is not None:
@@ -217,9 +275,23 @@ def _carried_out(other: Request, how: str) -> str:
     return f"{how} {other.id}{who} {clock(other.filed_at)} UTC{why}"
 
 
+def _stretches(reading: Reading, fill: Backfill) -> list[tuple[str, str]]:
+    """The labels of the first and the last of each stretch of its targets."""
+    calendar = reading.catalog.processes[fill.process].calendar
+    return [(first.label, last.label) for first, last in fill.stretches(calendar)]
+
+
+def _labels(reading: Reading, request: Request) -> list[str]:
+    """What it names, as it may be typed again."""
+    if request.action == "backfill":
+        stretches = _stretches(reading, _backfill(reading, request))
+        return [first if first == last else f"{first}..{last}" for first, last in stretches]
+    return [interval.label for interval in _intervals(reading, request)]
+
+
 def _as_json(reading: Reading, request: Request) -> dict[str, Json]:
     try:
-        labels: list[Json] = [interval.label for interval in _intervals(reading, request)]
+        labels: list[Json] = [*_labels(reading, request)]
     except Conflict:
         labels = []
     return {

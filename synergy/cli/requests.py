@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 
@@ -31,6 +31,8 @@ from synergy.reading import Reading
 ASKS_ABOVE = 100
 #: The latest requests among which open plans are looked for, and intervals named of each.
 LATEST, NAMED = 200, 3
+#: A plan that is open and touches some of the same, with the first of these.
+Overlap = tuple[Request, list[str]]
 
 
 def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -141,7 +143,7 @@ def _refuse_future(process: str, targets: list[Interval], now: datetime) -> None
 def _plan(reading: Reading, request: Request, made: plans.Plan, about: str, output: Output) -> int:
     """Store the plan and show it."""
     estimated = estimate(reading, made)
-    overlaps = list(_overlaps(reading, made))
+    overlapping = list(overlaps(reading, made.reach))
     if made.steps:
         stored(reading, request)
     if output.json:
@@ -151,32 +153,42 @@ def _plan(reading: Reading, request: Request, made: plans.Plan, about: str, outp
             "action": request.action,
             "process": request.process,
             **plan_as_json(made, estimated),
-            "overlaps": [{"id": other.id, "intervals": [*some]} for other, some in overlaps],
+            "overlaps": overlaps_as_json(overlapping),
         }
         output.data(found)
         return 0
     show_plan(made, estimated, about, output)
-    if made.steps:
-        output.line(f"planned as {request.id}; nothing has changed yet")
-        for line in to_apply(request.id):
+    show_stored(request.id if made.steps else None, overlapping, output)
+    return 0
+
+
+def show_stored(plan: str | None, overlapping: Sequence[Overlap], output: Output) -> None:
+    """That a plan is stored, what to type next, and which others are about the same."""
+    if plan is not None:
+        output.line(f"planned as {plan}; nothing has changed yet")
+        for line in to_apply(plan):
             output.line(f"  {line}")
-    for other, some in overlaps:
+    for other, some in overlapping:
         more = " and more" if len(some) > NAMED else ""
         output.line(
             f"! plan {other.id} ({other.action} {other.process}, {clock(other.filed_at)} UTC) "
             f"would change some of the same: {', '.join(some[:NAMED])}{more}"
         )
-    return 0
 
 
-def _overlaps(reading: Reading, made: plans.Plan) -> Iterator[tuple[Request, list[str]]]:
-    """The plans that are open and touch some of the same, with the first of these."""
+def overlaps_as_json(overlapping: Sequence[Overlap]) -> list[Json]:
+    """For programs."""
+    return [{"id": other.id, "intervals": [*some]} for other, some in overlapping]
+
+
+def overlaps(reading: Reading, reach: plans.Ranges) -> Iterator[Overlap]:
+    """The plans that are open and touch some of the same."""
     for other in reading.store.last_requests(LATEST):
         if other.state == "planned":
             theirs = plans.Ranges.of_content(other.options.get("touched"))
             shared = (
                 f"{process} {interval.label}"
-                for process, start, end in made.reach.overlap(theirs)
+                for process, start, end in reach.overlap(theirs)
                 for interval in reading.catalog.processes[process].calendar.between(start, end)
             )
             some = list(islice(shared, NAMED + 1))

@@ -11,8 +11,10 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
+from synergy.core.catalog import Catalog, Process
 from synergy.core.intervals import Calendar, Interval
 from synergy.core.model import REQUESTS_REMEMBERED, Documents, Json, Request
 from synergy.core.values import dataclass
@@ -136,6 +138,16 @@ class Backfill:
                     yield interval
                     interval = calendar.shift(interval, -1)
 
+    def stretches(self, calendar: Calendar) -> Iterator[tuple[Interval, Interval]]:
+        """The first and the last of each stretch of its targets, ascending."""
+        for low, high in zip(self.bounds[::2], self.bounds[1::2], strict=True):
+            yield calendar.containing(_instant(low)), calendar.containing(_instant(high - 1))
+
+    def targets(self, catalog: Catalog) -> Iterator[tuple[str, Interval]]:
+        """All of them."""
+        for interval in self.ahead(catalog.processes[self.process].calendar, None):
+            yield self.process, interval
+
     def batch(self, calendar: Calendar) -> list[Interval]:
         """The targets of the last batch, which may not be opened yet."""
         found = []
@@ -233,6 +245,82 @@ def forgotten(documents: Documents, kept: int = KEPT) -> list[Backfill]:
     over = [each for each in backfills_of(documents).values() if each.over]
     over.sort(key=lambda each: each.filed_at, reverse=True)
     return over[kept:]
+
+
+def requested(catalog: Catalog, request: Request) -> Backfill | str:
+    """The backfill that a request asks for, or why it cannot be."""
+    process = catalog.processes.get(request.process)
+    if process is None:
+        return f"no process {request.process} is registered"
+    if built_on_itself(catalog, process.name):
+        return (
+            f"the intervals of {process.name} build on one another: "
+            "a reprocess of the first of them runs all others again"
+        )
+    options = request.options
+    bounds, total = options.get("targets"), options.get("total")
+    order = options.get("order", ORDERS[0])
+    least, most = options.get("min_share", MIN_SHARE), options.get("max_share", MAX_SHARE)
+    whole = isinstance(bounds, list) and all(isinstance(each, int) for each in bounds)
+    if not whole or not isinstance(bounds, list) or not isinstance(total, int) or len(bounds) % 2:
+        return "a backfill needs its targets as bounds in seconds, and their number"
+    if order not in ORDERS:
+        return f"order {order!r} is none of {', '.join(ORDERS)}"
+    if not (isinstance(least, int | float) and isinstance(most, int | float)) or not (
+        0 <= least <= most <= 1 and most > 0
+    ):
+        return f"the shares {least!r} and {most!r} are not 0 ≤ least ≤ most ≤ 1"
+    made = Backfill(
+        id=request.id,
+        process=process.name,
+        bounds=tuple(int(str(each)) for each in bounds),
+        total=total,
+        order=str(order),
+        force=bool(options.get("force")),
+        min_share=float(least),
+        max_share=float(most),
+        filed_at=request.filed_at,
+        actor=request.actor,
+        reason=request.reason,
+    )
+    return _misfit(catalog, process, made) or made
+
+
+def _misfit(catalog: Catalog, process: Process, made: Backfill) -> str:
+    """Why its bounds cannot be those of intervals; empty where they can."""
+    if any(low >= high for low, high in pairwise(made.bounds)):
+        return "the bounds of the targets do not ascend"
+    pairs = zip(made.bounds[::2], made.bounds[1::2], strict=True)
+    for (low, high), (first, last) in zip(pairs, made.stretches(process.calendar), strict=True):
+        if (first.start, last.end) != (_instant(low), _instant(high)):
+            return f"{process.name} is cut otherwise by now: {first.label} to {last.label}"
+        for interval in (first, last):
+            if not catalog.exists(process.name, interval):
+                return f"{interval.label} lies outside the span of tree {process.tree}"
+    return ""
+
+
+def built_on(catalog: Catalog, name: str) -> frozenset[str]:
+    """All processes that build on another one, directly or not."""
+    seen: set[str] = set()
+    todo = [name]
+    while todo:
+        one = todo.pop()
+        above = {other for other in catalog.processes if _consumes(catalog, other, one)}
+        todo += above - seen
+        seen |= above
+    return frozenset(seen)
+
+
+def built_on_itself(catalog: Catalog, name: str) -> bool:
+    """Whether intervals of a process build on others of it, directly or not."""
+    return name in built_on(catalog, name)
+
+
+def _consumes(catalog: Catalog, name: str, other: str) -> bool:
+    return catalog.child_of(name) == other or any(
+        dependency.process == other for dependency in catalog.processes[name].after
+    )
 
 
 def _instant(second: float) -> datetime:

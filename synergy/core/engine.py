@@ -830,9 +830,13 @@ class Engine:
         job = self.timetable.active.get((name, interval.start))
         return job is not None and self.lanes.of(job) is not None
 
-    def backfill(self, request: Request, now: datetime) -> str:
+    def backfill(self, request: Request, plan: Request, now: datetime) -> str:
         """See `operations.Desk`."""
-        return self.lanes.file(request, now)
+        return self.lanes.file(request, plan, now)
+
+    def goes_on(self, backfill: str) -> bool:
+        """See `operations.Desk`."""
+        return self.lanes.goes_on(backfill)
 
     def carry(
         self,

@@ -23,18 +23,17 @@ from synergy.core.backfills import (
     CANCELED,
     DONE,
     HOLDING,
-    MAX_SHARE,
-    MIN_SHARE,
-    ORDERS,
     RUNNING,
     Backfill,
     backfills_of,
+    built_on,
+    requested,
 )
 from synergy.core.catalog import Catalog, Input
 from synergy.core.commands import Command, SaveDocument
 from synergy.core.events import DocumentRefused, DocumentSaved
 from synergy.core.intervals import Interval
-from synergy.core.model import Documents, Job, Request, Unit
+from synergy.core.model import Documents, Job, Json, Request, Unit
 from synergy.core.operations import answered
 from synergy.core.plans import Key, Place
 from synergy.core.states import TERMINAL, JobState
@@ -190,31 +189,41 @@ class Lanes:
             self._slots = dict(slots)
             self._desk.stir_lanes()
 
-    def file(self, request: Request, now: datetime) -> str:
-        """Begin or change a backfill; why it cannot be, if so."""
-        change = request.options.get("change")
+    def goes_on(self, key: str) -> bool:
+        """Whether there is such a backfill, and it is not over."""
+        lane = self.lanes.get(key)
+        return lane is not None and not lane.backfill.over
+
+    def file(self, request: Request, plan: Request, now: datetime) -> str:
+        """Begin or change a backfill; why it cannot be, if so.
+
+        `plan` is what it applies or withdraws, and has taken; else the request itself.
+        """
+        change = _change(request)
         if change is None:
-            return self._file_new(request, now)
-        key = str(request.options.get("id"))
+            return self._file_new(request, replace(plan, filed_at=request.filed_at), now)
+        key = _about(request)
         lane = self.lanes.get(key)
         if change not in CHANGES:
             return f"change {change!r} is none of {', '.join(CHANGES)}"
-        if lane is None or (lane.backfill.over and request.id not in lane.backfill.requests):
-            return f"no backfill {key} goes on"
-        if lane.writing is not None:
+        if lane is not None and lane.writing is not None:
             lane.filed.append(request)
-        else:
+        elif lane is not None and (not lane.backfill.over or request.id in lane.backfill.requests):
             self._obey(lane, request, now)
+        elif request.of:
+            self._answer(request, now)  # it has ended since the plan was taken
+        else:
+            return f"no backfill {key} goes on"
         return ""
 
-    def _file_new(self, request: Request, now: datetime) -> str:
-        if request.id in self.lanes:
+    def _file_new(self, request: Request, plan: Request, now: datetime) -> str:
+        if plan.id in self.lanes:
             self._answer(request, now)
             return ""
-        made = _requested(self._desk.catalog, request)
+        made = requested(self._desk.catalog, plan)
         if isinstance(made, str):
             return made
-        lane = self.lanes[request.id] = Lane(made)
+        lane = self.lanes[plan.id] = Lane(made)
         self._write(lane, made, request)
         return ""
 
@@ -223,7 +232,7 @@ class Lanes:
         if request.id in backfill.requests:
             self._answer(request, now)
             return
-        match request.options["change"]:
+        match _change(request):
             case "pause":
                 changed = backfill.obeying(request.id, paused=True)
             case "resume":
@@ -256,7 +265,7 @@ class Lanes:
             del self.lanes[event.key]
             return
         self._take_over(lane, Backfill.of_content(event.key, *event.current), now)
-        if request is not None and request.options.get("change") is None:
+        if request is not None and _change(request) is None:
             self._answer(request, now)
         elif request is not None:
             lane.filed.insert(0, request)
@@ -299,15 +308,17 @@ class Lanes:
     def _next(self, lane: Lane, now: datetime) -> None:
         while lane.filed and lane.writing is None:
             request = lane.filed.pop(0)
-            if lane.backfill.over and request.id not in lane.backfill.requests:
+            if not lane.backfill.over or request.id in lane.backfill.requests:
+                self._obey(lane, request, now)
+            elif request.of:
+                self._answer(request, now)
+            else:
                 why = f"backfill {lane.backfill.id} is {lane.backfill.state}"
                 self._desk.ask(answered(request, "refused", {"why": why}, now))
-            else:
-                self._obey(lane, request, now)
 
     def _answer(self, request: Request, now: datetime) -> None:
-        key = str(request.options.get("id", request.id))
-        self._desk.ask(answered(request, "done", {"touched": [], "backfill": key}, now))
+        answer: dict[str, Json] = {"touched": [], "backfill": _about(request)}
+        self._desk.ask(answered(request, "done", answer, now))
 
     # how it goes on
 
@@ -536,6 +547,16 @@ class Lanes:
         return place[0] == lane.backfill.process and lane.backfill.has(place[1].start)
 
 
+def _change(request: Request) -> object:
+    """What a request wants of a backfill that is there; None where it begins one."""
+    return "cancel" if request.action == "withdraw" else request.options.get("change")
+
+
+def _about(request: Request) -> str:
+    """The id of the backfill that a request begins or changes."""
+    return request.of or str(request.options.get("id", request.id))
+
+
 def slots_for(catalog: Catalog, name: str, told: int) -> int:
     """How many slots a backfill of a process counts with: what workers have told, else what the
     programs of the context have."""
@@ -543,64 +564,3 @@ def slots_for(catalog: Catalog, name: str, told: int) -> int:
         return told
     programs = catalog.programs.values()
     return sum(each.slots for each in programs if each.works_on(name)) or SLOTS
-
-
-def _requested(catalog: Catalog, request: Request) -> Backfill | str:
-    """The backfill that a request asks for, or why it cannot be."""
-    process = catalog.processes.get(request.process)
-    if process is None:
-        return f"no process {request.process} is registered"
-    if built_on_itself(catalog, process.name):
-        return (
-            f"the intervals of {process.name} build on one another: "
-            "a reprocess of the first of them runs all others again"
-        )
-    options = request.options
-    bounds, total = options.get("targets"), options.get("total")
-    order = options.get("order", ORDERS[0])
-    least, most = options.get("min_share", MIN_SHARE), options.get("max_share", MAX_SHARE)
-    whole = isinstance(bounds, list) and all(isinstance(each, int) for each in bounds)
-    if not whole or not isinstance(bounds, list) or not isinstance(total, int) or len(bounds) % 2:
-        return "a backfill needs its targets as bounds in seconds, and their number"
-    if order not in ORDERS:
-        return f"order {order!r} is none of {', '.join(ORDERS)}"
-    if not (isinstance(least, int | float) and isinstance(most, int | float)) or not (
-        0 <= least <= most <= 1 and most > 0
-    ):
-        return f"the shares {least!r} and {most!r} are not 0 ≤ least ≤ most ≤ 1"
-    return Backfill(
-        id=request.id,
-        process=process.name,
-        bounds=tuple(int(str(each)) for each in bounds),
-        total=total,
-        order=str(order),
-        force=bool(options.get("force")),
-        min_share=float(least),
-        max_share=float(most),
-        filed_at=request.filed_at,
-        actor=request.actor,
-        reason=request.reason,
-    )
-
-
-def built_on(catalog: Catalog, name: str) -> frozenset[str]:
-    """All processes that build on another one, directly or not."""
-    seen: set[str] = set()
-    todo = [name]
-    while todo:
-        one = todo.pop()
-        above = {other for other in catalog.processes if _consumes(catalog, other, one)}
-        todo += above - seen
-        seen |= above
-    return frozenset(seen)
-
-
-def built_on_itself(catalog: Catalog, name: str) -> bool:
-    """Whether intervals of a process build on others of it, directly or not."""
-    return name in built_on(catalog, name)
-
-
-def _consumes(catalog: Catalog, name: str, other: str) -> bool:
-    return catalog.child_of(name) == other or any(
-        dependency.process == other for dependency in catalog.processes[name].after
-    )

@@ -10,12 +10,12 @@ it by its own id, by which it may be withdrawn later.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
-from synergy.core import late, machines, plans
+from synergy.core import backfills, late, machines, plans
 from synergy.core.catalog import Catalog
 from synergy.core.commands import AnswerRequest, Command, MovePlan, ReadJobs
 from synergy.core.events import JobsRead, PlanMoved
@@ -50,8 +50,12 @@ class Desk(Protocol):
     def switch_over(self, request: Request, now: datetime) -> str:
         """Switch off or on, and answer; the reason where that cannot be."""
 
-    def backfill(self, request: Request, now: datetime) -> str:
-        """Begin or change a backfill, and answer; the reason where that cannot be."""
+    def backfill(self, request: Request, plan: Request, now: datetime) -> str:
+        """Begin or change a backfill, and answer; the reason where that cannot be.  `plan` is what
+        the request applies or withdraws, else the request itself."""
+
+    def goes_on(self, backfill: str) -> bool:
+        """Whether there is such a backfill, and it is not over."""
 
 
 @dataclass(slots=True)
@@ -194,8 +198,9 @@ class Operations:
             try:
                 self._begin_operation(request, plan, now)
             except _Refusal as refusal:
-                for job in list(self._desk.timetable.active.values()):
-                    self.release(job, request.of or request.id, now)
+                if not self._desk.goes_on(request.of or request.id):  # that lets go by itself
+                    for job in list(self._desk.timetable.active.values()):
+                        self.release(job, request.of or request.id, now)
                 self._answer(request, "refused", {"why": str(refusal)}, now)
         if self._present is None and self._parts:
             self._present = self._parts.popleft()
@@ -208,7 +213,7 @@ class Operations:
             case "trigger":
                 refusal = self._desk.trigger(request, self._named(request), now)
             case "backfill":
-                refusal = self._desk.backfill(request, now)
+                refusal = self._desk.backfill(request, request, now)
             case "switch":
                 refusal = self._desk.switch_over(request, now)
             case _:
@@ -241,7 +246,9 @@ class Operations:
             self._desk.ask(MovePlan(operation.asking.id, operation.taking, plan.state))
 
     def _carrying_out(self, request: Request, asking: Request, now: datetime) -> _Operation:
-        """Reprocess, skip, unskip or mark: what it touches."""
+        """Reprocess, skip, unskip or mark: what it touches; a backfill goes on by itself."""
+        if request.action == "backfill":
+            return self._handing_on(request, asking)
         found = self._scope(request, now)
         if request.action == "mark":
             # What ends while this goes on finds its inputs marked, or is found ended by its wave.
@@ -264,10 +271,19 @@ class Operations:
             operation.taking = replace(plan, state="done", answered_at=now, answer=answer)
         return operation
 
+    def _handing_on(self, request: Request, asking: Request) -> _Operation:
+        """The operation of which nothing is done here, but that a backfill is begun or ended."""
+
+        def done(now: datetime) -> None:
+            refusal = self._desk.backfill(asking, request, now)
+            if refusal:
+                self._answer(asking, "refused", {"why": refusal}, now)
+
+        return _Operation(request, asking, [], frozenset(), deque(), then=done)
+
     def _refuse_grown(self, plan: Request, now: datetime) -> None:
         """Refuse a plan by which more would change than was planned."""
-        view = self._desk.timetable
-        made = plans.plan(view, plan.action, self._named(plan), now, only=_only(plan))
+        made = planned_anew(self._desk.timetable, plan, self._named(plan), now)
         joined = made.joined(plans.Ranges.of_content(plan.options.get("touched")))
         if joined:
             raise _Refusal(plans.outdated(plan.id, joined))
@@ -278,7 +294,12 @@ class Operations:
         if not again and (refusal := why_not_withdrawn(plan)):
             raise _Refusal(refusal)
         operation = _Operation(plan, request, [], frozenset(), deque())
-        if plan.state == "done" or (again and _was_carried_out(plan)):
+        carried_out = plan.state == "done" or (again and _was_carried_out(plan))
+        if carried_out and plan.action == "backfill":
+            if not again and not self._desk.goes_on(plan.id):
+                raise _Refusal(nothing_left(plan))
+            operation = self._handing_on(plan, request)
+        elif carried_out:
             found = self._scope(plan, now)
             operation.order = found.order
             operation.phases = deque(
@@ -297,6 +318,11 @@ class Operations:
     def _named(self, request: Request) -> list[Place]:
         """The intervals that it names."""
         catalog = self._desk.catalog
+        if request.action == "backfill":
+            made = backfills.requested(catalog, request)
+            if isinstance(made, str):
+                raise _Refusal(made)
+            return [*made.targets(catalog)]
         if request.process in catalog.freeruns:
             if request.action != "trigger":
                 raise _Refusal(
@@ -571,9 +597,20 @@ def in_words(request: Request) -> str:
     return f"{request.action} {request.id}{by}{why}"
 
 
+def planned_anew(
+    view: plans.View, plan: Request, named: Sequence[Place], now: datetime
+) -> plans.Plan:
+    """What a stored plan would do, as the timetable stands; `named` are its intervals.
+
+    A backfill is planned as the reprocess of its targets: it touches the same.
+    """
+    action = "reprocess" if plan.action == "backfill" else plan.action
+    return plans.plan(view, action, named, now, only=_only(plan))
+
+
 def why_not_applied(plan: Request) -> str:
     """Why a plan cannot be applied, in a sentence; empty where it can."""
-    return "" if plan.state == "planned" and plan.action in plans.ACTIONS else _no_plan(plan)
+    return "" if plan.state == "planned" and _is_plan(plan) else _no_plan(plan)
 
 
 def why_not_withdrawn(plan: Request) -> str:
@@ -583,8 +620,18 @@ def why_not_withdrawn(plan: Request) -> str:
             f"{plan.id} has skipped already, which cannot be taken back; "
             "unskip opens again what is skipped"
         )
-    withdrawable = plan.state in ("planned", "done") and plan.action in plans.ACTIONS
-    return "" if withdrawable else _no_plan(plan)
+    return "" if plan.state in ("planned", "done") and _is_plan(plan) else _no_plan(plan)
+
+
+def nothing_left(plan: Request) -> str:
+    """Why a backfill that was begun cannot be withdrawn: it is over."""
+    return f"backfill {plan.id} is over: nothing of it is left to be taken back"
+
+
+def _is_plan(request: Request) -> bool:
+    """Whether there may be plans of what it asks for."""
+    new_backfill = request.action == "backfill" and "change" not in request.options
+    return new_backfill or request.action in plans.ACTIONS
 
 
 def _planned(request: Request, plan: Request | None) -> Request:
@@ -594,7 +641,7 @@ def _planned(request: Request, plan: Request | None) -> Request:
 
 
 def _no_plan(plan: Request) -> str:
-    if plan.action not in plans.ACTIONS:
+    if not _is_plan(plan):
         return f"{plan.id} is no plan: it is a request to {plan.action}"
     kind = "request" if "touched" in plan.answer else "plan"
     match plan.state:

@@ -216,9 +216,13 @@ def plan(
     if action == "skip":
         reach = Ranges.of((step.process, step.interval) for step in steps)
     else:
-        begun = (place for place in reversed(found.order) if view.begun(*place, now))
-        reach = Ranges.of(begun)
+        reach = reach_of(view, found.order, now)
     return Plan(steps=steps, left=left, reach=reach, only=only)
+
+
+def reach_of(view: View, order: Sequence[Place], now: datetime) -> Ranges:
+    """What a reprocess may change of all that it may touch: what has begun."""
+    return Ranges.of(place for place in reversed(order) if view.begun(*place, now))
 
 
 class _Planner:

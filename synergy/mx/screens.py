@@ -3,7 +3,7 @@
 import json
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from urllib.parse import quote
 
@@ -301,12 +301,11 @@ def _request_view(request: Request, freeruns: Container[str] = ()) -> RequestVie
             name, label = str(item.get("process")), str(item.get("interval"))
             place = address_of(name, label) if name in freeruns else f"/t/{name}/{quote(label)}"
             changes.append((f"{name} {label}", place, change.strip()))
-    starts = [clock(start) for start in request.starts]
     return RequestView(
         id=request.id,
         action=request.action,
         process=request.process,
-        intervals=", ".join(starts[:3]) + (f" and {len(starts) - 3} more" if starts[3:] else ""),
+        intervals=_about(request),
         state=request.state,
         actor=request.actor,
         reason=request.reason,
@@ -315,6 +314,20 @@ def _request_view(request: Request, freeruns: Container[str] = ()) -> RequestVie
         why=str(answer.get("why", "")),
         touched=changes,
     )
+
+
+def _about(request: Request) -> str:
+    """Where the intervals begin that it names, or what else it is about."""
+    options, targets = request.options, request.options.get("targets")
+    if request.of:
+        return request.of
+    if "change" in options:
+        return f"{options['change']} {options.get('id')}"
+    if request.action == "backfill" and isinstance(targets, list) and targets:
+        first, last = (datetime.fromtimestamp(int(str(targets[at])), UTC) for at in (0, -1))
+        return f"{options.get('total')} from {clock(first)} to {clock(last)}"
+    starts = [clock(start) for start in request.starts]
+    return ", ".join(starts[:3]) + (f" and {len(starts) - 3} more" if starts[3:] else "")
 
 
 def requests_page(console: Console, call: Call) -> Response:

@@ -298,10 +298,11 @@ class Scheduler:
         for request in self.setting.store.open_requests():
             if request.id not in self._requests:
                 self._requests.add(request.id)
-                if request.action == "backfill":  # of one that another scheduler has begun?
+                plan = self.setting.store.read_request(request.of) if request.of else None
+                if "backfill" in (request.action, plan and plan.action):
+                    # It may be of one that another scheduler has begun.
                     documents = self.setting.store.read_documents("backfills")
                     events.append(DocumentsRead("backfills", documents))
-                plan = self.setting.store.read_request(request.of) if request.of else None
                 events.append(RequestFiled(request, plan))
         return events
 

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any, Final
 
+from synergy.core.backfills import built_on_itself
 from synergy.core.building import CatalogError, build
 from synergy.core.catalog import Catalog
 from synergy.core.context import (
@@ -27,7 +28,6 @@ from synergy.core.context import (
     weekly,
 )
 from synergy.core.intervals import Interval
-from synergy.core.lanes import built_on_itself
 from synergy.core.model import Json
 from synergy.core.plans import Ranges
 
@@ -71,8 +71,11 @@ WITH_LATE: Final = 2_000_000
 WITH_PLANS: Final = 3_000_000
 #: From this one on there are backfills, in the cases of the seeds that have pools.
 WITH_BACKFILLS: Final = 4_000_000
+#: From this one on the backfills of the seeds that have them are planned first, and then applied,
+#: withdrawn, or both, perhaps twice.
+WITH_PLANNED_BACKFILLS: Final = 6_000_000
 #: The first seed of each kind that is not the plain one.
-KINDS_OF_SEEDS: Final = (WITH_POOLS, WITH_LATE, WITH_PLANS, WITH_BACKFILLS)
+KINDS_OF_SEEDS: Final = (WITH_POOLS, WITH_LATE, WITH_PLANS, WITH_BACKFILLS, WITH_PLANNED_BACKFILLS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,8 @@ def _watched(level: ProcessDeclaration, lately: Random) -> ProcessDeclaration:
 
 def case_of(seed: int) -> Case:
     """The case of a seed: the same in every process and on every machine."""
+    if seed >= WITH_PLANNED_BACKFILLS:
+        return _with_planned_backfills(case_of(seed - WITH_PLANNED_BACKFILLS + WITH_BACKFILLS))
     if seed >= WITH_BACKFILLS:
         return _with_backfills(case_of(seed - WITH_BACKFILLS + WITH_POOLS))
     if seed >= WITH_PLANS:
@@ -186,6 +191,20 @@ def _with_backfills(case: Case) -> Case:
             options = {"change": change, "id": id_}
             filed.append(Filed(f"{id_}-{change}", when, "backfill", name, (), options))
     return replace(case, requests=(*case.requests, *filed))
+
+
+def _with_planned_backfills(case: Case) -> Case:
+    """The same case, but that operators plan their backfills before they begin them."""
+    chance = Random(f"planned backfills/{case.seed}")
+    requests: list[Filed] = []
+    for filed in case.requests:
+        if filed.action != "backfill" or "change" in filed.options:
+            requests.append(filed)
+            continue
+        requests.append(replace(filed, state="planned"))
+        within = chance.choice([0.01, 1.0, case.calm_after / 2])
+        requests += _sequel(chance, filed.id, filed.after, within, "planned")
+    return replace(case, requests=tuple(requests))
 
 
 def _with_plans(case: Case) -> Case:
@@ -227,11 +246,15 @@ def _planned(case: Case, chance: Random, name: str, within: float) -> list[Filed
         only=action == "reprocess" and chance.random() < 0.25,
     )
     soon = chance.choice([0.0, 0.01, 1.0])
-    told = [
-        _about(verb, name, after + chance.uniform(0, soon), number)
+    return [plan, *_sequel(chance, name, after, soon, state)]
+
+
+def _sequel(chance: Random, of: str, after: float, within: float, state: str) -> list[Filed]:
+    """Who applies and withdraws it, within so many seconds."""
+    return [
+        _about(verb, of, after + chance.uniform(0, within), number)
         for number, verb in enumerate(chance.choice(_SEQUELS[state]))
     ]
-    return [plan, *told]
 
 
 #: What may follow a request of either state, not in this order.

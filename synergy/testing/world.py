@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
@@ -31,8 +31,7 @@ from typing import Any, Final, TypeVar
 
 from greenlet import getcurrent, greenlet
 
-from synergy.core import plans
-from synergy.core.backfills import backfills_of
+from synergy.core.backfills import Backfill, backfills_of, requested
 from synergy.core.catalog import Catalog
 from synergy.core.intervals import Interval
 from synergy.core.model import (
@@ -48,6 +47,8 @@ from synergy.core.model import (
     UnitWrite,
     embryo,
 )
+from synergy.core.operations import planned_anew
+from synergy.core.plans import Place
 from synergy.core.states import JobState
 from synergy.errors import Unreachable
 from synergy.ports import Delivery, News, Published
@@ -1077,24 +1078,29 @@ class World:
         options = dict(filed.options)
         if filed.only:
             options["only"] = True
+        request = Request(
+            id=filed.id,
+            action=filed.action,
+            process=filed.process,
+            starts=filed.starts,
+            filed_at=self.now,
+            options=options,
+            of=filed.of,
+            state=filed.state,
+        )
         if filed.state == "planned":
             timetable = Reading(self.store, self.catalog).timetable
-            calendar = self.catalog.processes[filed.process].calendar
-            named = [(filed.process, calendar.starting_at(start)) for start in filed.starts]
-            made = plans.plan(timetable, filed.action, named, self.now, only=filed.only)
-            options = made.options()
-        self._ask(
-            Request(
-                id=filed.id,
-                action=filed.action,
-                process=filed.process,
-                starts=filed.starts,
-                filed_at=self.now,
-                options=options,
-                of=filed.of,
-                state=filed.state,
-            )
-        )
+            made = planned_anew(timetable, request, self._named(request), self.now)
+            request = replace(request, options={**options, **made.options()})
+        self._ask(request)
+
+    def _named(self, request: Request) -> list[Place]:
+        if request.action == "backfill":
+            backfill = requested(self.catalog, request)
+            assert isinstance(backfill, Backfill)
+            return [*backfill.targets(self.catalog)]
+        calendar = self.catalog.processes[request.process].calendar
+        return [(request.process, calendar.starting_at(start)) for start in request.starts]
 
     def _ask(self, request: Request) -> None:
         if self.recording:

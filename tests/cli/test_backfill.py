@@ -1,5 +1,6 @@
 """Backfills from the command line."""
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -43,7 +44,9 @@ def test_a_backfill_is_planned_begun_looked_at_and_over(project: Any, wait: Wait
     everything = ("backfill", "hour", "2024-05-12T00..2024-05-16T23")
     planned = project.json(*everything, "--plan")
     assert planned | {"slots": 4} == {
+        "id": planned["id"],
         "state": "planned",
+        "action": "backfill",
         "process": "hour",
         "intervals": 120,
         "reasons": {"not caught up": 120},
@@ -53,8 +56,19 @@ def test_a_backfill_is_planned_begun_looked_at_and_over(project: Any, wait: Wait
         "at_most": 2,
         "at_least": 1,
         "seconds": None,
+        "overlaps": [],
     }
     assert project.json("backfill", "list") == [], "a plan is only a plan"
+    assert project.json("plans", "--open")[0]["id"] == planned["id"]
+    other = project.json("backfill", "hour", "2024-05-13T05", "--plan")
+    assert {"id": planned["id"], "intervals": ["hour 2024-05-13T05", "day 2024-05-13"]} in (
+        other["overlaps"]
+    )
+    project.ok("withdraw", other["id"])
+    told = project.ok("withdraw", planned["id"])
+    assert told == f"plan {planned['id']} is withdrawn; nothing of it had been done\n"
+    assert project.run("apply", planned["id"]).returncode == 4
+    assert project.json("backfill", "list") == []
     refused = project.run(*everything)
     assert refused.returncode == 2
     assert "runs 120 intervals again, more than 100; if that is meant, add --yes" in refused.stderr
@@ -88,6 +102,42 @@ def test_a_backfill_is_paused_goes_on_and_is_canceled(project: Any, wait: Wait) 
     assert f"backfill {known} is canceled" in again.stderr
     project.ok("start", "worker")
     wait(lambda: {j["state"] for j in project.json("jobs", "day")} == {"processed"}, "the days")
+
+
+def test_a_plan_is_shown_applied_once_and_withdrawn(project: Any) -> None:
+    project.ok("stop", "worker")
+    words = ("backfill", "hour", "2024-05-12T00..2024-05-15T23", "--force", "--order", "newest")
+    told = project.ok(*words, "--plan", "--reason", "the new rules").splitlines()
+    assert told[0] == "96 intervals of hour, newest first:"
+    (name,) = re.findall(r"planned as (\w+); nothing has changed yet", told[-3])
+    assert (told[-2].split()[-2:], told[-1].split()[-2:]) == (["apply", name], ["withdraw", name])
+    shown = project.ok("plans", name).splitlines()
+    assert shown[1:-2] == told[:-3], "shown again"
+    about = "backfill hour 96 intervals, 2024-05-12T00 to 2024-05-15T23"
+    assert re.search(rf"{name} +planned +{about} +96 ", project.ok("plans"))
+    listed = project.json("plans", name)
+    assert listed["intervals"] == ["2024-05-12T00..2024-05-15T23"]
+    assert (listed["changes"], listed["joined"]) == (96, [])
+
+    assert f"plan {name} is applied; how far it is: " in project.ok("apply", name)
+    (begun,) = [each for each in project.json("backfill", "list") if each["id"] == name]
+    assert (begun["order"], begun["reason"], begun["force"]) == ("newest", "the new rules", True)
+    again = project.run("apply", name)
+    assert (again.returncode, again.stderr) == (4, f"plan {name} has been applied already\n")
+    assert f"backfill {name} of hour: 0 of 96" in project.ok("plans", name)
+    told_back = project.ok("withdraw", name)
+    assert told_back.startswith(f"backfill {name} is canceled; ")
+    again = project.run("withdraw", name)
+    assert (again.returncode, again.stderr) == (4, f"plan {name} has been withdrawn already\n")
+    assert ", canceled" in project.ok("plans", name)
+
+    direct = project.json(*words)["id"]
+    project.ok("backfill", "cancel", direct)
+    over = project.run("withdraw", direct)
+    assert (over.returncode, over.stderr) == (
+        4, f"backfill {direct} is over: nothing of it is left to be taken back\n",
+    )  # fmt: skip
+    project.ok("start", "worker")
 
 
 @pytest.mark.parametrize(

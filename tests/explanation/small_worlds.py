@@ -6,6 +6,7 @@ from random import Random
 from typing import Any
 
 from synergy.core import recovery
+from synergy.core.backfills import built_on_itself
 from synergy.core.context import (
     Context,
     daily,
@@ -16,7 +17,6 @@ from synergy.core.context import (
     previous,
     tree,
 )
-from synergy.core.lanes import built_on_itself
 from synergy.core.model import Unit
 from synergy.core.plans import Ranges
 from synergy.presence import WorkerRecord, remove_worker, save_worker

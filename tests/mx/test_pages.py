@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from synergy.capture import attempt_log_path
+from synergy.core.model import Request
 from synergy.mx.roles import Role
 from synergy.mx.table import API
 from synergy.testing.stage import fails, processes
@@ -214,6 +215,29 @@ def test_a_plan_says_what_would_change(house: House, browser: Browser) -> None:
     text = page(browser, "/t/site_daily/2026-11-19/reprocess").text
     assert "2 intervals: 1 site_daily, 1 client_daily" in text
     assert house.digest() == before
+
+
+def test_a_backfill_that_is_planned_is_shown_as_one(house: House, browser: Browser) -> None:
+    start = int(house.stage.interval("site_hourly", FAILED).start.timestamp())
+    house.stage.file(
+        Request(
+            id="fill",
+            action="backfill",
+            process="site_hourly",
+            starts=(),
+            filed_at=house.stage.clock.now(),
+            options={"targets": [start, start + 7200], "total": 2},
+            state="planned",
+        )
+    )
+    house.stage.request("backfill", "site_hourly", change="pause", id="fill")
+    listed = page(browser, "/requests").text
+    labels = "2 from 2026-11-20 07:00 to 2026-11-20 09:00"
+    assert f"backfill site_hourly {labels} planned" in listed
+    assert "backfill site_hourly pause fill refused" in listed
+    text = page(browser, "/requests/fill").text
+    assert "planned; nothing comes of it until it is applied" in text
+    assert labels in text
 
 
 def test_an_action_is_filed_written_down_and_carried_out(house: House, browser: Browser) -> None:

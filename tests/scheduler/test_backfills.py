@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from synergy.core import plans
 from synergy.core.backfills import KEPT, LOWERED, Backfill, backfills_of
 from synergy.core.building import build
 from synergy.core.context import Context, daily, hourly, monthly, offset, previous, tree
 from synergy.core.intervals import Calendar, Granularity
 from synergy.core.lanes import OPENED
-from synergy.core.model import Request
+from synergy.core.model import Job, Request
 from synergy.core.plans import Ranges
 from synergy.presence import WorkerRecord
 from synergy.testing.invariants import CheckedStore
@@ -46,6 +47,38 @@ def backfill(stage: Stage, first: str, last: str, process: str = "h", **options:
     bounds = Ranges.of((process, interval) for interval in intervals).bounds[process]
     given = {"targets": [*bounds], "total": len(intervals), "force": True, **options}
     return stage.request("backfill", process, **given)
+
+
+def touched_by(stage: Stage, first: str, last: str) -> plans.Plan:
+    """What it would touch, as a plan of it says."""
+    start, end = stage.interval("h", first).start, stage.interval("h", last).end
+    named = [("h", each) for each in stage.catalog.processes["h"].calendar.between(start, end)]
+    return plans.plan(stage.timetable, "reprocess", named, stage.clock.now())
+
+
+def planned(stage: Stage, first: str, last: str, **options: Any) -> Request:
+    """The plan of one, stored; nothing comes of it until it is applied."""
+    made = touched_by(stage, first, last)
+    targets = made.reach.bounds["h"]
+    total = sum(step.process == "h" for step in made.steps)
+    given: dict[str, Any] = {"targets": [*targets], "total": total, "force": True, **options}
+    return stage.file(
+        Request(
+            id="plan",
+            action="backfill",
+            process="h",
+            starts=(),
+            filed_at=stage.clock.now(),
+            reason="the new rules",
+            options={**given, **made.options()},
+            state="planned",
+        )
+    )
+
+
+def everything(stage: Stage) -> dict[str, Job]:
+    """All jobs as they are stored."""
+    return dict(stage.store._jobs)  # type: ignore[attr-defined]
 
 
 def change(stage: Stage, what: str, of: Request) -> Request:
@@ -365,3 +398,126 @@ def test_what_a_canceled_backfill_left_of_a_process_that_was_off_goes_with_the_n
     stage.work()
     assert len(keys_of(stage, "h")) == 6
     assert stage.state("d", "2026-11-01") == "processed"
+
+
+# plans
+
+
+def test_a_plan_that_is_applied_opens_what_it_said() -> None:
+    stage = stage_of()
+    plan = planned(stage, "2026-11-01T00", "2026-11-02T23")
+    steps = touched_by(stage, "2026-11-01T00", "2026-11-02T23").steps
+    before = everything(stage)
+    stage.restart()
+    assert everything(stage) == before
+    answer = stage.apply(plan)
+    assert (answer.state, answer.answer["backfill"]) == ("done", plan.id)
+    begun = stored(stage)
+    assert (begun.id, begun.reason, begun.total) == ("plan", "the new rules", 48)
+    applied = stage.store.read_request(plan.id)
+    assert applied is not None
+    assert (applied.state, applied.answer) == ("done", {"applied_by": answer.id})
+    stage.work()
+    opened = {key for key, job in everything(stage).items() if job.generation > 1}
+    assert opened == {f"{step.process}@{step.interval.label}" for step in steps}
+    assert len(opened) == 48 + 2 + 2 + 2
+    assert set(runs(stage).values()) == {1}
+    assert stored(stage).state == "done"
+
+
+def test_a_plan_is_applied_once_and_whoever_asks_again_takes_nothing_from_it() -> None:
+    stage = stage_of()
+    plan = planned(stage, "2026-11-01T00", "2026-11-04T23")
+    assert stage.apply(plan).state == "done"
+    stage.report(stage.claim(limit=1)[0])
+    again = stage.apply(plan)
+    assert (again.state, again.answer) == (
+        "refused",
+        {"why": "plan plan has been applied already"},
+    )
+    assert "plan" in stage.job("d", "2026-11-03").holds, "what it holds it holds still"
+    stage.work()
+    assert set(runs(stage).values()) == {1}
+
+
+def test_a_plan_that_is_withdrawn_leaves_everything_as_it_was() -> None:
+    stage = stage_of()
+    before = everything(stage)
+    plan = planned(stage, "2026-11-01T00", "2026-11-02T23")
+    assert stage.withdraw(plan).state == "done"
+    for again in (stage.apply, stage.withdraw):
+        refused = again(plan)
+        assert refused.answer == {"why": "plan plan has been withdrawn already"}
+    assert everything(stage) == before
+    assert stage.store.read_documents("backfills") == {}
+
+
+@pytest.mark.parametrize("direct", [False, True], ids=["planned", "at once"])
+def test_withdrawing_one_that_goes_on_ends_it(direct: bool) -> None:
+    stage = stage_of()
+    if direct:
+        asked = backfill(stage, "2026-11-01T00", "2026-11-05T23")
+    else:
+        asked = planned(stage, "2026-11-01T00", "2026-11-05T23")
+        stage.apply(asked)
+    answer = stage.withdraw(asked)
+    assert (answer.state, answer.answer["backfill"]) == ("done", asked.id)
+    assert stored(stage).state == "canceled"
+    assert stage.job("h", "2026-11-05T00").generation == 1
+    assert all(not job.holds for job in stage.store.active_jobs())
+    now = stage.store.read_request(asked.id)
+    assert now is not None
+    assert (now.state, now.answer["withdrawn_by"]) == ("withdrawn", answer.id)
+    again = stage.withdraw(asked)
+    assert "has been withdrawn already" in str(again.answer["why"])
+
+
+def test_one_that_is_over_is_not_withdrawn() -> None:
+    stage = stage_of()
+    asked = backfill(stage, "2026-11-01T00", "2026-11-01T03")
+    stage.work()
+    assert stage.withdraw(asked).answer == {
+        "why": f"backfill {asked.id} is over: nothing of it is left to be taken back"
+    }
+    pause = change(stage, "pause", backfill(stage, "2026-11-01T00", "2026-11-01T03"))
+    assert stage.withdraw(pause).answer == {
+        "why": f"{pause.id} is no plan: it is a request to backfill"
+    }
+
+
+def test_a_plan_by_which_more_would_run_by_now_is_outdated() -> None:
+    """The alert two days later had not begun when it was planned."""
+    stage = stage_of()
+    plan = planned(stage, "2026-11-05T00", "2026-11-05T23")
+    stage.until("2026-11-09T00:00Z")
+    stage.work()
+    before = everything(stage)
+    refused = stage.apply(plan)
+    assert refused.answer == {
+        "why": "plan plan is outdated: a 2026-11-07 would change too by now; plan again"
+    }
+    assert everything(stage) == before
+    assert stage.store.read_documents("backfills") == {}
+
+
+def test_a_plan_of_which_less_is_to_be_done_by_now_is_applied() -> None:
+    stage = stage_of(max_attempts=1)
+    stage.until("2026-11-06T02:00Z")
+    stage.work(fails, only="h")
+    plan = planned(stage, "2026-11-06T00", "2026-11-06T01", force=False)
+    stage.request("reprocess", "h", "2026-11-06T00")
+    stage.work()
+    stage.started.clear()
+    assert stage.apply(plan).state == "done"
+    stage.work()
+    assert keys_of(stage, "h") == ["h@2026-11-06T01"]
+
+
+def test_a_plan_whose_intervals_are_no_longer_registered_is_refused() -> None:
+    stage = stage_of()
+    plan = planned(stage, "2026-11-01T00", "2026-11-02T23")
+    later = tree("site", [hourly("h", run="w:f")], start="2026-11-02", lag=0)
+    stage.catalog = build(Context(later), stage.clock.now())
+    stage.restart()
+    why = "2026-11-01T00 lies outside the span of tree site"
+    assert stage.apply(plan).answer == {"why": why}

@@ -213,6 +213,26 @@ def backfill(number: str = "b", **options: Any) -> Step:
     return act
 
 
+def plan_backfill(number: str = "b") -> Step:
+    """Plan one of all hours."""
+
+    def act(stage: Stage) -> None:
+        labels = [stage.interval("h", label) for label in H]
+        bounds = [int(labels[0].start.timestamp()), int(labels[-1].end.timestamp())]
+        named = [("h", interval) for interval in labels]
+        made = plans.plan(stage.timetable, "reprocess", named, stage.clock.now())
+        given: Any = {"targets": bounds, "total": len(H), "force": True, **made.options()}
+        stage.store.file_request(
+            Request(
+                id=number, action="backfill", process="h", starts=(), state="planned",
+                options=given, filed_at=stage.clock.now(),
+            )
+        )  # fmt: skip
+        stage.settle()
+
+    return act
+
+
 def claim(**options: Any) -> Step:
     return lambda stage: stage.claim(**options)
 
@@ -348,6 +368,17 @@ SCENARIOS: dict[str, list[Step]] = {
         to_the_end, backfill(), backfill("p", change="pause", id="b"), claim(), report(),
         backfill("q", change="resume", id="b"), claim(limit=1), report(),
         backfill("s", change="cancel", id="b"), to_the_end,
+    ],
+    "a plan of a backfill that is applied, twice": [
+        to_the_end, plan_backfill(), to("apply", "b"), claim(limit=1), to("apply", "b", again="!"),
+        to_the_end,
+    ],
+    "a plan of a backfill that is withdrawn": [
+        to_the_end, plan_backfill(), to("withdraw", "b"), to("apply", "b"),
+    ],
+    "a plan of a backfill that is applied and withdrawn, twice": [
+        to_the_end, plan_backfill(), to("apply", "b"), claim(limit=1), report(),
+        to("withdraw", "b"), to("withdraw", "b", again="!"), to_the_end,
     ],
     "a lost worker": [claim(only="h", limit=2), later(seconds=16), to_the_end],
 }  # fmt: skip

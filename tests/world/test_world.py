@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from synergy.core.late import ACTOR
-from synergy.testing.cases import KINDS_OF_SEEDS, WITH_LATE, WITH_PLANS, case_of
+from synergy.testing.cases import (
+    KINDS_OF_SEEDS,
+    WITH_LATE,
+    WITH_PLANNED_BACKFILLS,
+    WITH_PLANS,
+    case_of,
+)
 from synergy.testing.trials import failure_of, main, trial
 from synergy.testing.world import World
 from tests.world.mutants import MUTANTS
@@ -52,6 +58,21 @@ def test_plans_are_applied_refused_and_taken_back() -> None:
         "outdated": 2,
     }.items():
         assert told[what] >= least, told
+
+
+def test_backfills_that_are_planned_are_applied_refused_and_taken_back() -> None:
+    """Else the blocks above would show little."""
+    told: Counter[str] = Counter()
+    for seed in range(WITH_PLANNED_BACKFILLS, WITH_PLANNED_BACKFILLS + 50):
+        requests = {each.id: each for each in trial(seed)[0].store.last_requests(1000)}
+        for request in requests.values():
+            if request.of and requests[request.of].action == "backfill":
+                told[f"{request.action} {request.state}"] += 1
+                told[f"{request.action} with effect"] += "backfill" in request.answer
+    assert told["apply with effect"] == told["apply done"], told
+    assert told["withdraw done"] > told["withdraw with effect"], "some were not applied"
+    for what in ("apply done", "apply refused", "withdraw with effect", "withdraw refused"):
+        assert told[what] >= 5, told
 
 
 def test_late_data_is_noticed_and_what_is_marked_is_reopened() -> None:
