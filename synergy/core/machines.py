@@ -210,13 +210,14 @@ def noted(job: Job, request: str, now: datetime) -> Job | None:
 
 def withdrawn(machine: str, job: Job, request: str, now: datetime, reason: str) -> Job:
     """The job without the unit that nobody has started, as a request wants it: a new generation of
-    it waits for its next turn."""
+    it waits for its next turn, for whoever wanted it before."""
     return job.moved(
         _state_after(machine, job, JobInput.REOPEN),
         now,
         reason,
         generation=job.generation + 1,
-        requests=_remembered(job, request),
+        requests=(*job.requests[:-1], request, *job.requests[-1:])[-REQUESTS_REMEMBERED:],
+        reopened_from=None,  # a unit was made: it has begun
         unit=None,
         attempts=0,
         runs=0,

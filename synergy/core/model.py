@@ -101,7 +101,7 @@ class Job:
     #: How it stood before the present generation was opened, while one request alone wants that;
     #: None for the first generation, where others have joined, and where it was not terminal.
     reopened_from: Standing | None = None
-    #: Requests that it has already obeyed.
+    #: Requests that it has already obeyed; the last is the one that wants it as it is.
     requests: tuple[str, ...] = ()
     #: Why it is in this state, in words; empty where the state says all.
     reason: str = ""

@@ -400,6 +400,28 @@ def test_what_a_canceled_backfill_left_of_a_process_that_was_off_goes_with_the_n
     assert stage.state("d", "2026-11-01") == "processed"
 
 
+def test_units_that_a_switch_takes_back_stay_in_their_lane() -> None:
+    stage = stage_of()
+    asked = backfill(stage, "2026-11-01T00", "2026-11-02T23", max_share=1)
+    out = [unit.key for unit in stage.requested]
+    assert len(out) == 2, "as many as there are slots"
+    stage.request("switch", "h", on=False)
+    assert stage.requested == []
+    stage.restart()
+    stage.request("switch", "h", on=True)
+    again = stage.requested
+    assert [unit.key for unit in again] == ["h@2026-11-01T00#3", "h@2026-11-01T01#3"]
+    assert sorted(unit.task.priority for unit in again) == [-LOWERED, 0]
+    change(stage, "pause", asked)
+    for unit in stage.claim():
+        stage.report(unit)
+    assert stage.requested == [], "nothing more of it while it is paused"
+    change(stage, "resume", asked)
+    stage.work()
+    assert set(runs(stage).values()) == {1}
+    assert stored(stage).state == "done"
+
+
 # plans
 
 
