@@ -147,7 +147,7 @@ def reopened(
     if request in job.requests:
         return None
     holds = (*job.holds, request) if hold else job.holds
-    if absorbs(_began_by(machine, job), job.state, target=target):
+    if absorbs(machine, job, target=target):
         if not hold and not target:
             return None
         return job.moved(
@@ -226,12 +226,13 @@ def withdrawn(machine: str, job: Job, request: str, now: datetime, reason: str) 
     )
 
 
-def absorbs(machine: str, state: JobState, *, target: bool) -> bool:
-    """Whether a job in that state stays as it is when it is to be reopened: the generation that is
-    open has not started, or only runs provisionally so far."""
-    if state is JobState.EMBRYO:
+def absorbs(machine: str, job: Job, *, target: bool) -> bool:
+    """Whether a job stays as it is when it is to be reopened: the generation that is open has not
+    started, or only runs provisionally so far, by the machine that it began with."""
+    if job.state is JobState.EMBRYO:
         return True
-    return state is JobState.IN_PROGRESS and machine in _TWO_STAGES and not target
+    in_stages = _began_by(machine, job) in _TWO_STAGES
+    return job.state is JobState.IN_PROGRESS and in_stages and not target
 
 
 def taken_back(

@@ -278,12 +278,13 @@ class _Planner:
         job = self.view.job(process, interval)
         state = _state(standing, job)
         target = key in self.targets
+        machine = self.view.catalog.processes[process].machine
         if standing is not None and self.only and not target:
             return self._marked(process, interval, standing)
         if self.action == "skip":
             if state.finished:
                 return None
-        elif absorbs(self.view.catalog.processes[process].machine, state, target=target):
+        elif job is not None and absorbs(machine, job, target=target):
             return None
         generation = standing.generation if standing is not None else job.generation if job else 1
         skips = self.action == "skip"

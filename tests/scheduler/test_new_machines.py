@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from synergy.core import plans
 from synergy.core.building import build
 from synergy.core.context import Context, daily, hourly, tree
 from synergy.testing.invariants import CheckedStore
@@ -109,3 +110,39 @@ def test_what_fails_is_given_up_as_ever(machine: str) -> None:
     given(stage, machine)
     assert stage.report(unit, lambda unit, now: fails(replace(unit, failures=2), now))
     assert stage.state("h", HOUR) == "failed"
+
+
+def days(machine: str) -> Context:
+    """A day of hours, which is worked by this machine."""
+    day = daily("d", run="w:f", machine=machine, source="s", every="every 600")
+    span: dict[str, Any] = {"start": "2026-11-18", "lag": 0}
+    return Context(tree("t", [day, hourly("h", run="w:f")], **span), sources={"s": "w:k"})
+
+
+@OTHERS
+@pytest.mark.parametrize(
+    ("to_discrete", "at", "reopened"),
+    [(False, "2026-11-19T00:00Z", True), (True, "2026-11-18T12:00Z", False)],
+    ids=["the only run of a discrete one", "a provisional run"],
+)
+def test_a_plan_knows_by_which_machine_what_is_at_work_was_begun(
+    machine: str, to_discrete: bool, at: str, reopened: bool
+) -> None:
+    before, after = (machine, "discrete") if to_discrete else ("discrete", machine)
+    stage = Stage(days(before), at=at, measure=lambda source, interval: (1, 2))
+    stage.work(only="h")
+    (unit,) = stage.claim(only="d")
+    stage.catalog = build(days(after), stage.clock.now())
+    stage.restart()
+    hour = [("h", stage.interval("h", HOUR))]
+    steps = plans.plan(stage.timetable, "reprocess", hour, stage.clock.now()).steps
+    assert [(step.process, step.cancels) for step in steps] == (
+        [("h", False), ("d", True)] if reopened else [("h", False)]
+    )
+    plan = stage.plan("reprocess", "h", HOUR)
+    touched = stage.apply(plan).answer["touched"]
+    assert isinstance(touched, list)
+    assert len(touched) == len(steps)
+    canceled = stage.unit(unit.key)
+    assert canceled is not None
+    assert (canceled.state == "canceled") is reopened
