@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from synergy import forecast
 from synergy.bench.foresight import World, coverage
 from synergy.core.building import build
 from synergy.core.context import (
@@ -28,15 +27,11 @@ from synergy.core.context import (
 )
 from synergy.core.model import Unit
 from synergy.core.states import UnitState
-from synergy.forecast import (
-    Durations,
-    agenda,
-    durations_of,
-    expected,
-    foretell,
-    rests_on,
-    scene_of,
-)
+from synergy.forecast import agenda, foretell, scene_of
+from synergy.forecast import scene as scenes
+from synergy.forecast.durations import Durations, durations_of
+from synergy.forecast.needs import rests_on
+from synergy.forecast.scene import expected
 from synergy.presence import WorkerRecord, save_worker
 from synergy.reading import Reading
 from synergy.stores.memory import MemoryStore
@@ -306,10 +301,10 @@ def test_a_leap_and_a_play_without_one_foretell_the_same(monkeypatch: pytest.Mon
     reading = Reading(world.store, world.catalog)
     scene = scene_of(reading, world.now)
     day = scene.catalog.processes["day"].calendar.containing(world.now + timedelta(days=5))
-    busy = sum(scene._load(name, day.end) for name in scene.catalog.processes)
-    assert busy < forecast.BUSY, "a world that leaps"
+    busy = sum(scene.load(name, day.end) for name in scene.catalog.processes)
+    assert busy < scenes.BUSY, "a world that leaps"
     leapt = foretell(scene, "day", day, plays=59, budget=math.inf)
-    monkeypatch.setattr(forecast, "BUSY", 0.0)
+    monkeypatch.setattr(scenes, "BUSY", 0.0)
     through = foretell(scene, "day", day, plays=59, budget=math.inf)
     assert any("nothing is behind" in text for text in leapt.assumed)
     assert not any("nothing is behind" in text for text in through.assumed)
