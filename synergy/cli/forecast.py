@@ -27,6 +27,9 @@ from synergy.reading import Reading, Row
 
 #: Hours that are looked ahead where no interval is named, and lines that are shown of them.
 HOURS, SHOWN = 24, 60
+#: How far ahead anything is played.
+REACH = timedelta(days=36_500)
+_TOO_FAR = f"forecasts reach {REACH.days // 365} years ahead"
 #: Links of the critical path that are shown.
 LINKS = 12
 
@@ -70,7 +73,10 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     budget = float(args.seconds or BUDGET)
     with seldom_collected():
         if args.process is None:
-            until = now + timedelta(hours=args.hours or HOURS)
+            hours = args.hours or HOURS
+            if hours > REACH.total_seconds() // 3600:
+                raise BadInput(f"--hours {hours}: {_TOO_FAR}")
+            until = now + timedelta(hours=hours)
             scene = scene_of(reading, now)
             _tell_agenda(
                 agenda(scene, until, plays=args.plays or FEWEST, budget=budget), output, args.all
@@ -78,6 +84,8 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
             return 0
         process = process_named(reading.catalog, args.process)
         interval = interval_named(reading.catalog, process, args.interval)
+        if interval.end > now + REACH:
+            raise BadInput(f"{process} {interval.label}: {_TOO_FAR}")
         row = reading.row(process, interval)
         if row.state.finished:
             return _tell_over(reading, row, output)

@@ -67,9 +67,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
         output.data({"process": process, **_summary(found), "intervals": [*map(_as_json, found)]})
         return 0
     if args.csv:
-        output.csv(
-            [*_as_json(found[0])] if found else [], (_as_json(one).values() for one in found)
-        )
+        output.csv(FIELDS, (_as_json(one).values() for one in found))
         return 0
     if not found:
         output.note(f"nothing of {process} has been worked there yet")

@@ -4,7 +4,7 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 from synergy.cli.naming import instant_or_ago, interval_range, process_named, reading_of
@@ -22,6 +22,8 @@ from synergy.reading import Reading, Row
 
 #: Newest lines for people, of one process and of each of many, unless they ask for more.
 SHOWN, SHOWN_OF_EACH = 60, 10
+
+_EARLIEST = datetime.min.replace(tzinfo=UTC)
 
 
 def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -242,7 +244,9 @@ class Asked:
         self.stale: bool = args.stale
         self.late: bool = args.late
         since = args.since
-        self.since: datetime | None = now - since if isinstance(since, timedelta) else since
+        if isinstance(since, timedelta):
+            since = now - min(since, now - _EARLIEST)
+        self.since: datetime | None = since
         self._late_after: dict[str, timedelta | None] = {}
 
     @cached_property
@@ -255,7 +259,7 @@ class Asked:
         if self.since is None:
             return None
         begin, _ = self.reading.catalog.spans[process]
-        at = max(self.since, begin)
+        at = max(min(self.since, self.now), begin)
         return self.reading.catalog.processes[process].calendar.containing(at).start
 
     def rows(self, process: str, first: datetime | None, end: datetime) -> Iterator[Row]:

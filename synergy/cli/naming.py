@@ -13,6 +13,9 @@ from synergy.errors import BadInput, NotFound
 from synergy.project import Project
 from synergy.reading import Reading
 
+#: Of the longest number of things.
+DIGITS = 9
+
 
 def reading_of(project: Project) -> Reading:
     """The timetable as it stands in the project's store.
@@ -81,8 +84,10 @@ def interval_range(catalog: Catalog, process: str, text: str) -> tuple[datetime,
 
 def count_from_one(text: str) -> int:
     """A number of things, for `argparse`."""
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or not text.lstrip("0"):
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 up")
+    if len(text.lstrip("0")) > DIGITS:
+        raise argparse.ArgumentTypeError(f"that is too many: at most {10**DIGITS - 1}")
     return int(text)
 
 

@@ -90,6 +90,10 @@ def test_the_next_starts_are_told_in_order(kept: Kept) -> None:
         (["day", "2001-01-01"], 3, "has no interval"),
         (["day", "2026-11-01", "--hours", "3"], 2, "until it is complete"),
         (["--hours", "0"], 2, "from 1 up"),
+        (["day", "9998-01-01"], 2, "reach 100 years ahead"),
+        (["--hours", "876001"], 2, "reach 100 years ahead"),
+        (["--hours", "9" * 12], 2, "at most 999999999"),
+        (["--plays", "9" * 5000], 2, "at most 999999999"),
     ],
 )
 def test_what_makes_no_sense_is_refused(kept: Kept, words: list[str], code: int, said: str) -> None:

@@ -142,6 +142,7 @@ def test_a_freeruns_firings_have_a_history_and_no_ranges(kept: Kept) -> None:
         (["hour", "2026", "--last", "3"], "not both"),
         (["hour", "--json", "--csv"], "not both"),
         (["hour", "--last", "0"], "from 1 up"),
+        (["hour", "--last", "9" * 20], "at most 999999999"),
     ],
 )
 def test_what_makes_no_sense_is_refused(kept: Kept, words: list[str], said: str) -> None:
@@ -163,6 +164,12 @@ def test_jobs_since_an_instant_or_so_long_ago(kept: Kept, begin: datetime) -> No
     refused = kept("jobs", "--since", "yesterday")
     assert refused.code == 2
     assert "90min" in refused.err
+
+
+@pytest.mark.parametrize("since", ["999999w", "0001-01-01", "9999-12-31T23:30"])
+def test_no_instant_is_too_early_or_too_late(kept: Kept, since: str) -> None:
+    rows = kept("jobs", "hour", "--since", since, "--json").json
+    assert bool(rows) == (not since.startswith("9999-"))
 
 
 def test_late_is_what_is_unfinished_and_due_for_twice_as_long_as_usual(
@@ -206,6 +213,13 @@ def test_csv_has_a_line_of_headings_and_is_read_back(kept: Kept) -> None:
     assert "the last of 2" in failed["reason"]
     history = [*csv.DictReader(io.StringIO(kept("history", "hour", "--csv").out, newline=""))]
     assert (history[-1]["ran"], history[0]["queued"]) == ("", "120.0")
+
+
+def test_csv_of_nothing_has_its_headings(kept: Kept, begin: datetime) -> None:
+    later = label(this_hour() + timedelta(days=3))
+    full, empty = kept("history", "hour", "--csv"), kept("history", "hour", later, "--csv")
+    assert empty.out == full.out[: len(empty.out)]
+    assert empty.out.startswith("process,interval,")
 
 
 def test_no_cell_is_a_formula(tmp_path: Path) -> None:
