@@ -20,12 +20,13 @@ from synergy.core.context import (
     freerun,
     hourly,
     monthly,
+    offset,
     previous,
     program,
     tree,
     yearly,
 )
-from synergy.core.model import Unit
+from synergy.core.model import Request, Unit
 from synergy.core.states import UnitState
 from synergy.forecast import agenda, foretell, scene_of
 from synergy.forecast import scene as scenes
@@ -194,6 +195,91 @@ def test_what_is_switched_off_never_ends_but_what_is_at_work_does() -> None:
     assert (running.stuck, running.plays) == ((), 3)
 
 
+def test_a_provisional_run_at_work_does_not_end_what_is_switched_off() -> None:
+    stage = Stage(days(machine="continuous", every="every 600"), at=f"{START}T02:20Z")
+    stage.work()
+    stage.until(f"{START}T02:40Z")
+    (unit,) = stage.claim(only="hour")
+    assert unit.provisional
+    stage.request("switch", "hour", on=False)
+    scene = scene_of(Reading(stage.store, stage.catalog), stage.clock.now())
+    told = foretell(scene, "hour", unit.interval, plays=1)
+    assert told.stuck == ("hour is switched off: switch it on with process on hour",)
+
+
+def test_what_fails_between_the_inputs_of_an_interval_does_not_hold_it() -> None:
+    """A day waits for this day and the same day of last week, and for none between."""
+    context = Context(
+        tree("b", [daily("base", run="w:f", max_attempts=1)], start=START, lag=0),
+        tree("a", [daily("both", run="w:f", after=["base", offset(-7, "base")])], start=START),
+    )
+    stage = Stage(context, at="2026-11-20T12:00Z")
+    for unit in stage.claim(only="base"):
+        bad = unit.key == "base@2026-11-17#1"
+        stage.report(unit, fails) if bad else stage.report(unit)
+    stage.work()
+    scene = scene_of(Reading(stage.store, stage.catalog), stage.clock.now())
+    told = foretell(scene, "both", stage.interval("both", "2026-11-21"), plays=3)
+    assert (told.stuck, told.plays) == ((), 3)
+    held = foretell(scene, "both", stage.interval("both", "2026-11-24"), plays=3)
+    assert held.stuck == ("base 2026-11-17 has failed: reprocess or skip it",)
+
+
+def test_what_waits_for_a_backfill_that_is_switched_off_is_stuck() -> None:
+    stage = Stage(days(program("w", slots=2)), at="2026-11-10T00:00Z")
+    stage.work()
+    bounds = [int(at(f"{START}T00:00").timestamp()), int(at("2026-11-05T00:00").timestamp())]
+    stage.request("switch", "hour", on=False)
+    asked = stage.request("backfill", "hour", targets=bounds, total=96, force=True)
+    assert stage.state("day", "2026-11-04") == "embryo", "it is held"
+    scene = scene_of(Reading(stage.store, stage.catalog), stage.clock.now())
+    told = foretell(scene, "day", stage.interval("day", "2026-11-04"), plays=1)
+    assert told.stuck == (
+        f"hour is switched off, and its backfill {asked.id} with it: switch it on with process on "
+        "hour",
+    )
+
+
+def test_a_backfill_that_ends_before_a_leap_is_not_made_once_more_after_it() -> None:
+    """Five hundred hours, two at a time, are longer than what is played after the leap."""
+    stage = Stage(days(program("w", slots=2)), at="2026-11-22T00:00Z")
+    stage.work()
+    bounds = [int(at(f"{START}T00:00").timestamp()), int(at("2026-11-21T20:00").timestamp())]
+    stage.request(
+        "backfill", "hour", targets=bounds, total=500, force=True, min_share=1.0, max_share=1.0
+    )
+    scene = replace(
+        scene_of(Reading(stage.store, stage.catalog), stage.clock.now()),
+        durations={
+            name: Durations((600.0,) * 50, (UnitState.PROCESSED,) * 50, (0,) * 50, (name,))
+            for name in ("day", "hour")
+        },
+    )
+    far = stage.interval("day", "2026-12-01")
+    told = foretell(scene, "day", far, plays=1, budget=math.inf)
+    assert any("nothing is behind until" in text for text in told.assumed)
+    assert told.ends == (far.end + timedelta(minutes=20),)
+
+
+def test_what_is_filed_and_not_taken_up_is_said_to_be_left_out() -> None:
+    now = at("2026-11-04T12:30")
+    reading = played(days(), now)
+    request = Request(
+        id="r", action="reprocess", process="hour", starts=(at("2026-11-03T00:00"),), filed_at=now
+    )
+    reading.store.file_request(request)
+    reading.store.file_request(replace(request, id="p", state="planned"))
+    scene = scene_of(Reading(reading.store, reading.catalog), now)
+    day = reading.catalog.processes["day"].calendar.parse("2026-11-04")
+    assert (
+        "1 request waits for the scheduler: what comes of that is not played"
+        in foretell(scene, "day", day, plays=1).assumed
+    )
+    assert not any(
+        "request" in text for text in foretell(scene_of(reading, now), "day", day, plays=1).assumed
+    )
+
+
 def test_workers_that_listen_are_those_that_are_played() -> None:
     now = at(f"{START}T05:00")
     reading = played(days(program("w", slots=7)), now)
@@ -353,9 +439,9 @@ def test_an_interval_rests_on_what_is_unfinished_only() -> None:
     total = reading.catalog.processes["total"].calendar
     reach = rests_on(reading.catalog, reading.timetable, "total", total.parse("2026-11-05"))
     assert reach == {
-        "total": (at("2026-11-04T00:00"), at("2026-11-06T00:00")),
-        "day": (at("2026-11-04T00:00"), at("2026-11-06T00:00")),
-        "hour": (at("2026-11-04T12:00"), at("2026-11-06T00:00")),
+        "total": [(at("2026-11-04T00:00"), at("2026-11-06T00:00"))],
+        "day": [(at("2026-11-04T00:00"), at("2026-11-06T00:00"))],
+        "hour": [(at("2026-11-04T12:00"), at("2026-11-06T00:00"))],
     }
 
 
@@ -367,7 +453,7 @@ def test_a_hole_long_ago_is_found() -> None:
         stage.report(units[0], fails) if bad else stage.report(units[0])
     reading = Reading(stage.store, stage.catalog)
     reach = rests_on(reading.catalog, reading.timetable, "day", stage.interval("day", "2026-11-02"))
-    assert reach["hour"] == (at("2026-11-02T07:00"), at("2026-11-03T00:00"))
+    assert reach["hour"] == [(at("2026-11-02T07:00"), at("2026-11-03T00:00"))]
 
 
 # what may come

@@ -238,6 +238,18 @@ class Catalog:
         found += [self.input_by(process, interval, dependency) for dependency in after]
         return tuple(given for given in found if given is not None)
 
+    def inputs_of_all(self, process: str, first: Interval, last: Interval) -> Iterator[Input]:
+        """What all intervals of a process from one to another wait for; by two ways, twice."""
+        child, after = self._children.get(process), self.processes[process].after
+        found = []
+        if child is not None:
+            found.append(self._clipped("child", child, first.start, last.end))
+        for dependency in after:
+            start, _ = self._reach(process, first, dependency)
+            _, end = self._reach(process, last, dependency)
+            found.append(self._clipped("dependency", dependency.process, start, end))
+        yield from (given for given in found if given is not None)
+
     def input_by(self, process: str, interval: Interval, dependency: Dependency) -> Input | None:
         """What the interval waits for by one of its process's dependencies; None for nothing."""
         reach = self._reach(process, interval, dependency)

@@ -49,6 +49,8 @@ class Scene:
     crews: tuple[Crew, ...]
     #: Processes and freeruns that are switched off.
     off: frozenset[str]
+    #: Requests that are filed, and that no scheduler has answered.
+    filed: int
     #: Whether these are workers that listen, and not those that there might be.
     listening: bool
 
@@ -124,7 +126,15 @@ class Scene:
             name: replace(freerun, start=to) for name, freerun in self.catalog.freeruns.items()
         }
         catalog = replace(self.catalog, freeruns=freeruns)
-        return replace(self, catalog=catalog, now=to, jobs=(), units=(), ledgers=tuple(ledgers))
+        return replace(
+            self,
+            catalog=catalog,
+            now=to,
+            jobs=(),
+            units=(),
+            ledgers=tuple(ledgers),
+            documents=tuple(each for each in self.documents if not _goes_on(*each)),
+        )
 
     def given_up(self, name: str, start: datetime, end: datetime) -> float:
         """The chance that one of the intervals of a process between these instants is given up."""
@@ -153,6 +163,9 @@ class Scene:
         """What is not known of the processes that matter, and of the workers."""
         if not self.listening:
             yield "no worker listens now: played as if all programs of context.py were up"
+        if self.filed:
+            requests = "request waits" if self.filed == 1 else "requests wait"
+            yield f"{self.filed} {requests} for the scheduler: what comes of that is not played"
         for name in names:
             known = self.durations[name]
             if not known.of:
@@ -211,6 +224,7 @@ def scene_of(reading: Reading, now: datetime) -> Scene:
         ),
         durations=recorded(store, catalog, (*catalog.processes, *catalog.freeruns)),
         crews=crews_of(reading, catalog, now),
+        filed=sum(request.state == "filed" for request in reading.requests),
         listening=any(not worker.is_silent(now) for worker in reading.workers),
         off=frozenset(name for name, switch in reading.switches.items() if not switch.on),
     )
@@ -220,6 +234,11 @@ def _concerns(kept: set[str], kind: Kind, key: str, content: Mapping[str, Json])
     """Whether a document is of one of these processes: a backfill names its own, a switch is kept
     under the name of what is switched."""
     return (content["process"] if kind == "backfills" else key) in kept
+
+
+def _goes_on(kind: Kind, key: str, content: Mapping[str, Json]) -> bool:
+    """Whether it is of a backfill that will be over when nothing is behind."""
+    return kind == "backfills" and not content["paused"]
 
 
 def _seldom(catalog: Catalog) -> Catalog:

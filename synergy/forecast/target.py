@@ -1,13 +1,14 @@
 """An interval that is foretold, the plays that are made for it, and what makes its end in one."""
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from synergy.core.intervals import Interval
 from synergy.core.model import FeedEntry, Unit, job_key
 from synergy.core.states import TERMINAL, JobState, UnitState
+from synergy.forecast.needs import Reach
 from synergy.forecast.scene import Scene
 from synergy.forecast.traces import Seen, Trace, note
 from synergy.history import due_of
@@ -16,8 +17,6 @@ from synergy.history import due_of
 LONGEST = timedelta(days=366)
 #: Batches of transitions between looks at the clock.
 LOOK = 64
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +57,7 @@ class Target:
         scene: Scene,
         process: str,
         interval: Interval,
-        reach: Mapping[str, tuple[datetime, datetime]],
+        reach: Reach,
     ) -> None:
         self.scene, self.process, self.interval, self.reach = scene, process, interval, reach
         self._key = job_key(process, interval)
@@ -92,10 +91,11 @@ class Target:
         assert self._after is not None
         seed = f"{self._seed(number)} leap"
         chance = random.Random(seed)
-        for name, (start, end) in self.reach.items():
-            share = self.scene.given_up(name, max(start, now), min(end, self.leap))
-            if chance.random() < share:
-                return Made(number, None, f"{name} was given up")
+        for name, ranges in self.reach.items():
+            for start, end in ranges:
+                share = self.scene.given_up(name, max(start, now), min(end, self.leap))
+                if chance.random() < share:
+                    return Made(number, None, f"{name} was given up")
         for place, entries in enumerate(self._after.play(seed, self._until).run()):
             made = self._over(number, entries, trace)
             if made is not None:
@@ -120,8 +120,8 @@ class Target:
         return f"{self.scene.now.isoformat()} {self._key} {number}"
 
     def _rests_on(self, entry: FeedEntry) -> bool:
-        start, end = self.reach.get(entry.process, (_EPOCH, _EPOCH))
-        return start <= entry.interval.start < end
+        ranges = self.reach.get(entry.process, ())
+        return any(start <= entry.interval.start < end for start, end in ranges)
 
     def path(self, number: int) -> tuple[Step, ...]:
         """What made the end in that play, the first of it first."""
