@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from synergy.core.catalog import Catalog
+from synergy.core.intervals import Interval
 from synergy.core.model import Json
 from synergy.ports import Store, Versioned
 
@@ -81,6 +83,17 @@ def record_of(content: Mapping[str, Json]) -> PromiseRecord:
         ended_at=_instant(content["ended_at"]),
         reason=str(content["reason"]),
     )
+
+
+def interval_of(catalog: Catalog, record: PromiseRecord) -> Interval | None:
+    """The interval that it is of; None where there is no such one any more, or nothing is promised
+    of it: what never began may be cut anew."""
+    process = catalog.processes.get(record.process)
+    if process is None or process.complete_by is None:
+        return None
+    interval = process.calendar.containing(record.start)
+    same = (interval.start, interval.label) == (record.start, record.label)
+    return interval if same and catalog.exists(process.name, interval) else None
 
 
 def read_promises(store: Store) -> list[PromiseRecord]:

@@ -9,7 +9,7 @@ from synergy.clock import SystemClock
 from synergy.core.catalog import Process
 from synergy.core.promises import promising
 from synergy.project import Project
-from synergy.promises import PromiseRecord, read_promises
+from synergy.promises import PromiseRecord, interval_of, read_promises
 from synergy.reading import Reading
 
 #: Intervals that are complete now and are told of nevertheless, the latest of them.
@@ -33,7 +33,11 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     if args.process is not None:
         name = process_named(reading.catalog, args.process)
         kept = {name: kept[name]} if name in kept else {}
-    records = [record for record in read_promises(reading.store) if record.process in kept]
+    records = [
+        record
+        for record in read_promises(reading.store)
+        if record.process in kept and interval_of(reading.catalog, record) is not None
+    ]
     if output.json:
         output.data(
             {
@@ -43,7 +47,8 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
         )
         return 0
     if not kept:
-        output.note("nothing is promised: complete_by of a process does, in context.py")
+        who = "nothing is promised" if args.process is None else f"{args.process} promises nothing"
+        output.note(f"{who}: complete_by of a process does, in context.py")
         return 0
     output.table(
         ("process", "promises to be complete by"),
@@ -79,25 +84,19 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
 
 def is_open(reading: Reading, record: PromiseRecord) -> bool:
     """Whether it is not complete yet: the scheduler may not have looked since it is."""
+    interval = interval_of(reading.catalog, record)
     return (
         record.open
-        and not reading.timetable.state(
-            record.process,
-            reading.catalog.processes[record.process].calendar.starting_at(record.start),
-        ).finished
+        and interval is not None
+        and not reading.timetable.state(record.process, interval).finished
     )
 
 
 def open_promises(reading: Reading) -> list[PromiseRecord]:
     """What is at risk or broken now, by what was promised."""
-    known = promising(reading.catalog)
-    if not known:
+    if not promising(reading.catalog):
         return []
-    return [
-        record
-        for record in read_promises(reading.store)
-        if record.process in known and is_open(reading, record)
-    ]
+    return [record for record in read_promises(reading.store) if is_open(reading, record)]
 
 
 def in_words(process: Process) -> str:

@@ -16,7 +16,7 @@ from synergy.core.promises import Promises, Told, promising
 from synergy.history import recent_units, typical_duration
 from synergy.logs import logger
 from synergy.ports import Store
-from synergy.promises import PromiseRecord, judged, judged_until, records_of
+from synergy.promises import PromiseRecord, interval_of, judged, judged_until, records_of
 
 #: How long work typically takes is read anew so often.
 FRESH = timedelta(minutes=10)
@@ -35,6 +35,7 @@ class PromiseWatch:
 
     def __init__(self, store: Store, engine: Engine, now: datetime) -> None:
         self._store = store
+        self._catalog = engine.catalog
         self._names = [*promising(engine.catalog)]
         self._promises: Promises | None = None
         if not self._names:
@@ -50,7 +51,7 @@ class PromiseWatch:
         told = {
             (record.process, record.start): record.told
             for record in self._records.values()
-            if record.open and record.process in self._names
+            if self._is_watched(record)
         }
         self._promises = Promises(
             engine.timetable, engine.unit_out, engine.switchboard.on, since, told
@@ -86,12 +87,16 @@ class PromiseWatch:
             over = [
                 record
                 for record in self._records.values()
-                if record.process == name and not (record.open and name in self._names)
+                if record.process == name and not self._is_watched(record)
             ]
             over.sort(key=lambda record: record.promised)
             for record in over[: max(len(over) - KEPT, 0)]:
                 del self._records[record.key]
                 self._store.save_document("promises", record.key, None, None)
+
+    def _is_watched(self, record: PromiseRecord) -> bool:
+        """Whether more will be told of it."""
+        return record.open and interval_of(self._catalog, record) is not None
 
     def _typical(self) -> dict[str, timedelta]:
         """The median duration of all that promises rest on."""

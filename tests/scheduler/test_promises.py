@@ -5,15 +5,18 @@ import logging
 import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
+from synergy.cli.promises import open_promises
 from synergy.core.building import build
 from synergy.core.catalog import Catalog
-from synergy.core.context import Context, daily, hourly, program, tree
+from synergy.core.context import Context, TreeDeclaration, daily, hourly, program, tree
 from synergy.core.model import Unit
 from synergy.core.promises import LAST_MOMENT, LAST_SHARE
 from synergy.promises import PromiseRecord, read_promises
+from synergy.reading import Reading
 from synergy.scheduler import promises as watch
 from synergy.stores.memory import MemoryStore
 from synergy.testing.play import PROCESSED, Crew, Ending, Play
@@ -160,6 +163,79 @@ def test_who_comes_back_judges_what_was_promised_meanwhile(
     told = len(said(lines))
     one.restart()
     assert len(said(lines)) == told, "nothing is told twice"
+
+
+def test_who_comes_back_warns_of_nothing_twice_and_tells_the_end_of_what_was_warned_of(
+    lines: pytest.LogCaptureFixture,
+) -> None:
+    one = stage()
+    one.until(f"{START}T12:00Z")
+    one.work()
+    one.request("switch", "hour", on=False)
+    one.until("2026-11-03T00:10Z")
+    assert [level for level, _ in said(lines)] == ["WARNING"]
+    before = records(one)
+    one.restart()
+    one.until("2026-11-03T03:00Z")
+    assert [level for level, _ in said(lines)] == ["WARNING"], "not warned of again"
+    assert records(one) == before
+    one.restart()
+    one.until("2026-11-03T06:30Z")
+    one.restart()
+    one.until("2026-11-03T07:00Z")
+    assert [level for level, _ in said(lines)] == ["WARNING", "ERROR"], "raised once, too"
+    one.restart()
+    one.request("switch", "hour", on=True)
+    one.work()
+    one.until("2026-11-03T08:00Z")
+    one.restart()
+    one.until("2026-11-03T09:00Z")
+    assert [level for level, _ in said(lines)] == ["WARNING", "ERROR", "INFO"]
+
+
+def test_the_warning_is_one_also_where_the_scheduler_dies_at_every_look(
+    lines: pytest.LogCaptureFixture,
+) -> None:
+    one = stage()
+    for hour in range(24, 36):
+        one.until(at(START + "T00:00") + timedelta(hours=hour, minutes=1))
+        one.restart()
+    assert [level for level, _ in said(lines)] == ["WARNING", "ERROR"]
+    (record,) = records(one).values()
+    assert record.warned_at is not None
+    assert record.warned_at < record.promised == at("2026-11-03T06:00")
+
+
+def hours(**options: Any) -> TreeDeclaration:
+    return tree(
+        "t", [hourly("work", run="w:f", complete_by=600)], **{"start": START, "lag": 0, **options}
+    )
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        tree("t", [daily("work", run="w:f", complete_by=600)], start=START, lag=0),
+        hours(start=f"{START}T12:00"),
+        hours(zone="Asia/Kolkata"),
+        tree("t", [daily("other", run="w:f", complete_by=600)], start=START, lag=0),
+    ],
+)
+def test_what_was_told_of_intervals_that_are_no_more_is_over(
+    after: TreeDeclaration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What never began may be cut anew, begin later or promise nothing any more."""
+    monkeypatch.setattr(watch, "KEPT", 3)
+    one = Stage(Context(hours()), at=f"{START}T00:00Z")
+    one.request("switch", "work", on=False)
+    one.until(f"{START}T05:15Z")
+    told = [*records(one)]
+    assert told == [f"work@{START}T0{hour}" for hour in range(5)]
+    then = Stage(Context(after), at=one.clock.now(), store=one.store)
+    then.until(f"{START}T06:05Z")
+    assert [key for key in records(then) if key in told] == told[-3:], "those forgotten are old"
+    opened = open_promises(Reading(then.store, then.catalog))
+    assert not {record.key for record in opened} & {*told}
 
 
 def test_nothing_is_told_of_what_was_promised_before_anybody_watched() -> None:
