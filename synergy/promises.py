@@ -6,7 +6,7 @@ judged: nobody is told of what was promised before anybody watched.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from synergy.core.catalog import Catalog
@@ -41,6 +41,17 @@ class PromiseRecord:
         """What was told of it."""
         known = {"warned": self.warned_at, "broken": self.broken_at, "ended": self.ended_at}
         return frozenset(what for what, at in known.items() if at is not None)
+
+    def told_until(self, instant: datetime) -> "PromiseRecord | None":
+        """Without what was told later; None where that was all."""
+
+        def known(at: datetime | None) -> datetime | None:
+            return at if at is not None and at <= instant else None
+
+        warned, broken, ended = map(known, (self.warned_at, self.broken_at, self.ended_at))
+        if warned is None and broken is None:
+            return None
+        return replace(self, warned_at=warned, broken_at=broken, ended_at=ended)
 
     @property
     def open(self) -> bool:

@@ -21,6 +21,7 @@ from synergy.promises import PromiseRecord, interval_of, judged, judged_until, r
 #: How long work typically takes is read anew so often.
 FRESH = timedelta(minutes=10)
 #: How far it has judged is remembered so often: what lies behind is judged again, to the same end.
+#: A clock that is set back by more was wrong, and what was told by it is forgotten.
 SAVED = timedelta(hours=1)
 #: So many intervals of a process are remembered of which something was told.
 KEPT = 200
@@ -35,28 +36,46 @@ class PromiseWatch:
 
     def __init__(self, store: Store, engine: Engine, now: datetime) -> None:
         self._store = store
+        self._engine = engine
         self._catalog = engine.catalog
         self._names = [*promising(engine.catalog)]
         self._promises: Promises | None = None
-        if not self._names:
-            return
-        documents = store.read_documents("promises")
+        #: The time that it was told last.
+        self._seen = now
+        if self._names:
+            self._begin(now)
+
+    def _begin(self, now: datetime) -> None:
+        """Go on from what the store remembers."""
+        documents = self._store.read_documents("promises")
         since = judged_until(documents)
         for name in self._names:
-            if name not in since:
+            if name not in since or since[name] > now:
                 since[name] = now
-                store.save_document("promises", name, judged(now), None)
+                self._store.save_document("promises", name, judged(now), None)
         self._since = since
-        self._records = {record.key: record for record in records_of(documents)}
+        self._records: dict[str, PromiseRecord] = {}
+        for record in records_of(documents):
+            self._keep(record, now)
         told = {
             (record.process, record.start): record.told
             for record in self._records.values()
             if self._is_watched(record)
         }
+        engine = self._engine
         self._promises = Promises(
             engine.timetable, engine.unit_out, engine.switchboard.on, since, told
         )
-        self._fresh_until = now
+        self._fresh_until = self._seen = now
+
+    def _keep(self, record: PromiseRecord, now: datetime) -> None:
+        """Keep of it what was not told by a clock that was far ahead."""
+        told = record.told_until(now + SAVED)
+        if told is not None:
+            self._records[record.key] = told
+        if told != record:
+            content = None if told is None else told.content()
+            self._store.save_document("promises", record.key, content, None)
 
     def wake_at(self) -> datetime | None:
         """When it wants to look; None where nothing is promised."""
@@ -64,10 +83,13 @@ class PromiseWatch:
 
     def look(self, now: datetime) -> None:
         """Look at what it is time for, tell what is to be told."""
+        if self._promises is not None and now < self._seen - SAVED:
+            self._begin(now)  # the clock was set back
+        self._seen = now
         promises = self._promises
         if promises is None or (wake := promises.wake_at()) is None or wake > now:
             return
-        if now >= self._fresh_until or now < self._fresh_until - FRESH:
+        if now >= self._fresh_until:
             self._fresh_until = now + FRESH
             promises.typical = self._typical()
         told = promises.look(now)

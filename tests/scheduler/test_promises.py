@@ -206,6 +206,31 @@ def test_the_warning_is_one_also_where_the_scheduler_dies_at_every_look(
     assert record.warned_at < record.promised == at("2026-11-03T06:00")
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_clock_that_was_months_ahead_is_forgotten_when_it_is_set_right(restarted: bool) -> None:
+    day = daily("day", run="w:f", complete_by="06:00")
+    one = Stage(Context(tree("t", [day], start=START, lag=0)), at=f"{START}T00:00Z")
+    one.request("switch", "day", on=False)
+    one.until("2026-11-04T00:10Z")
+    before = records(one)
+    assert [*before] == [f"day@{START}", "day@2026-11-03"]
+    one.clock.set(at("2027-03-01T00:10"))
+    one.settle()
+    one.advance(hours=1)
+    assert len(records(one)) > 100
+    one.clock.set(at("2026-11-04T00:20"))
+    if restarted:
+        one.restart()
+    one.until("2026-11-04T00:30Z")
+    assert records(one)[f"day@{START}"] == before[f"day@{START}"]
+    one.until("2026-11-05T12:00Z")
+    found = records(one)
+    assert [*found] == [*before, "day@2026-11-04"]
+    assert [record.broken_at for record in found.values()] == [
+        at(f"2026-11-0{day}T06:00") for day in (3, 4, 5)
+    ]
+
+
 def hours(**options: Any) -> TreeDeclaration:
     return tree(
         "t", [hourly("work", run="w:f", complete_by=600)], **{"start": START, "lag": 0, **options}
