@@ -37,8 +37,9 @@ DEFAULTS: Mapping[str, str] = {
     "RUN_DIR": ".synergy/run",
     #: Seconds that a worker's units get to finish when it is told to stop.
     "GRACE": "20",
-    #: Days after the end of an interval for which its units, the record of its attempts, are kept
-    #: in the store; empty: for ever. How each interval stands is kept in any case.
+    #: Days for which the units of an interval, the record of its attempts, are kept in the store:
+    #: from its end until now, or until the newest interval of its process that was worked,
+    #: whichever is earlier; empty: for ever. How each interval stands is kept in any case.
     "KEEP_UNITS_DAYS": "",
     #: Id of this box; empty: the name of the host.
     "BOX": "",
@@ -102,9 +103,10 @@ def open_project(folder: Path, store: str | None = None, broker: str | None = No
             keep_units = timedelta(days=float(values["KEEP_UNITS_DAYS"]))
         except (ValueError, OverflowError):
             keep_units = timedelta(0)
-        if keep_units < timedelta(days=1):
+        if not timedelta(days=1) <= keep_units <= timedelta(days=36_500):
             problems.append(
-                f"KEEP_UNITS_DAYS {values['KEEP_UNITS_DAYS']!r} is not a number of days from 1 up"
+                f"KEEP_UNITS_DAYS {values['KEEP_UNITS_DAYS']!r} is not a number of days from 1 to "
+                "36500"
             )
     box = values["BOX"] or socket.gethostname()
     if not BOX_ID.fullmatch(box):

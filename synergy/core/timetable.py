@@ -99,6 +99,14 @@ class Ledger:
             return instant
         return _instant(self._starts[self._codes.index(_GAP, place)])  # the last run is a gap
 
+    def worked_until(self) -> datetime | None:
+        """The end of the newest interval that ended, and was not skipped; None where none is."""
+        for place in range(len(self._codes) - 1, -1, -1):
+            standing = self._standings[self._codes[place]]
+            if standing is not None and standing.state is not JobState.SKIPPED:
+                return _instant(self._starts[place + 1])  # the last run is a gap
+        return None
+
     def copy(self) -> "Ledger":
         """One of its own that stands the same."""
         same = Ledger()

@@ -220,7 +220,7 @@ class Scheduler:
         self._follow_up([*self._slots(), loaded] if loaded.backfills else [loaded])
         self._promised = PromiseWatch(store, self.engine, setting.clock.now())
         if setting.keep_units is not None:
-            self._retention = Retention(store, setting.catalog, setting.keep_units)
+            self._retention = Retention(store, self.engine.timetable, setting.keep_units)
 
     def wake_at(self) -> datetime | None:
         """When there is something to do, if nothing happens before."""

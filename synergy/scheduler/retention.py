@@ -3,12 +3,17 @@
 Jobs stay, and with them how each interval stands: what goes is the record of its attempts, which
 history, forecasts and stories are told from.  Little by little, from the oldest on: how far it has
 come stands in the store, so nothing is looked at twice.
+
+The days are counted back from now, or from the newest interval of the process that was worked,
+whichever is earlier.  So a clock that is years ahead forgets no more than is worked anew, and what
+rests for a year has its last runs to tell of when it goes on.
 """
 
 from datetime import datetime, timedelta
 from typing import Final
 
-from synergy.core.catalog import Catalog, Process
+from synergy.core.catalog import Process
+from synergy.core.timetable import Timetable
 from synergy.ports import Store
 from synergy.records import from_micros, to_micros
 
@@ -19,9 +24,10 @@ AT_ONCE: Final = 500
 class Retention:
     """For a scheduler that leads."""
 
-    def __init__(self, store: Store, catalog: Catalog, keep: timedelta) -> None:
+    def __init__(self, store: Store, timetable: Timetable, keep: timedelta) -> None:
         self._store = store
-        self._catalog = catalog
+        self._timetable = timetable
+        self._catalog = timetable.catalog
         self._keep = keep
         self._through = {
             name: from_micros(through)
@@ -44,7 +50,10 @@ class Retention:
         """The end of the last interval to be forgotten in this go; `begin` where there is none."""
         # Late data is noticed by what the units say.
         watched = process.late_for if process.late != "ignore" else timedelta(0)
-        before = now - max(self._keep, watched)
+        worked = self._timetable.ledgers[process.name].worked_until()
+        if worked is None:
+            return begin
+        before = min(now - max(self._keep, watched), worked - self._keep)
         calendar = process.calendar
         if calendar.containing(begin).end > before:
             return begin

@@ -213,6 +213,7 @@ def test_a_broken_context_is_told_completely_and_nothing_starts(
         ("context.py", "1/0", "ZeroDivisionError"),
         ("context.py", "context = 3", "context = Context("),
         ("settings.py", "GRACE = 'soon'", "GRACE 'soon'"),
+        ("settings.py", "KEEP_UNITS_DAYS = '999999'", "days from 1 to 36500"),
         ("settings.py", "import nothing_of_that_name", "nothing_of_that_name"),
     ],
 )
