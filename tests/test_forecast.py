@@ -354,7 +354,7 @@ def test_a_month_of_hours_is_foretold_in_a_few_seconds() -> None:
     part, left = scene.lessened(scene.catalog.closure(["month"]), month.end)
     assert {*part.catalog.processes} == {"month", "day", "hour", "odd"}
     assert left
-    assert "often" in left[0]
+    assert [*left] == ["often"]
     assert sum(expected(part, name, month.end) for name in part.catalog.processes) < 900
     told = foretell(scene, "month", month, plays=1, budget=math.inf)
     assert [step.process for step in told.path] == ["hour", "day", "month"]
@@ -505,6 +505,30 @@ def test_what_starts_next_is_told_in_order() -> None:
     first = told.starts[0]
     assert (first.starts, first.ends) == (at("2026-11-03T22:00"), at("2026-11-03T22:02"))
     assert {start.share for start in told.starts} == {1.0}
+
+
+def many_levels() -> Reading:
+    """Forty hourly processes, and a freerun every ten seconds."""
+    trees = [tree(f"t{n}", [hourly(f"p{n}", run="w:f")], start="2026-11-03") for n in range(40)]
+    often = freerun("often", run="w:f", at="every 10", start=at("2026-11-03T00:00"))
+    return played(Context(*trees, often), at("2026-11-03T01:20"), 1)
+
+
+def test_what_starts_in_a_day_leaves_out_no_ordinary_process() -> None:
+    now = at("2026-11-03T21:30")
+    scene = scene_of(many_levels(), now)
+    told = agenda(scene, now + timedelta(hours=24), plays=1)
+    assert {start.process for start in told.starts} == {f"p{n}" for n in range(40)}
+    assert told.left == ("often",)
+    assert any("often (" in text and "--seconds" in text for text in told.assumed)
+
+
+def test_more_time_takes_more_in() -> None:
+    now = at("2026-11-03T02:00")
+    scene = scene_of(many_levels(), now)
+    hour = now + timedelta(hours=1)
+    assert agenda(scene, hour, plays=1).left == ()
+    assert agenda(scene, hour, plays=1, budget=0.4).left == ("often",)
 
 
 def test_provisional_runs_do_not_make_a_forecast_long() -> None:

@@ -1,13 +1,14 @@
 """``forecast``: when an interval will be complete, and what starts within the next day."""
 
 import argparse
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 from synergy.cli.naming import count_from_one, interval_named, process_named, reading_of
 from synergy.cli.output import Output, Styled, ago, clock, command, duration, instant
 from synergy.clock import SystemClock
-from synergy.core.model import job_key
+from synergy.core.states import JobState
 from synergy.errors import BadInput, SynergyError
 from synergy.forecast import (
     BUDGET,
@@ -27,6 +28,8 @@ from synergy.reading import Reading, Row
 
 #: Hours that are looked ahead where no interval is named, and lines that are shown of them.
 HOURS, SHOWN = 24, 60
+#: And so many of each process.
+OF_EACH = 12
 #: How far ahead anything is played.
 REACH = timedelta(days=36_500)
 _TOO_FAR = f"forecasts reach {REACH.days // 365} years ahead"
@@ -59,7 +62,9 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
         help=f"play no longer than that; {BUDGET:g} s",
     )
     parser.add_argument(
-        "--all", action="store_true", help=f"all that starts, not only the first {SHOWN}"
+        "--all",
+        action="store_true",
+        help=f"all that starts, not only the first {OF_EACH} of each and {SHOWN} in all",
     )
 
 
@@ -88,7 +93,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
             raise BadInput(f"{process} {interval.label}: {_TOO_FAR}")
         row = reading.row(process, interval)
         if row.state.finished:
-            return _tell_over(reading, row, output)
+            return _tell_over(reading, row, now, output)
         told = foretell(
             scene_of(reading, now),
             process,
@@ -96,36 +101,33 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
             plays=args.plays or PLAYS,
             budget=budget,
         )
-    _tell(told, output)
+    _tell(told, row.state, output)
     return 0 if told.plays or told.stuck else SynergyError.exit_code
 
 
 # one interval
 
 
-def _tell_over(reading: Reading, row: Row, output: Output) -> int:
+def _tell_over(reading: Reading, row: Row, now: datetime, output: Output) -> int:
     """It needs no forecast."""
-    key = job_key(row.process, row.interval)
-    job = reading.store.read_jobs([key]).get(key)
-    ended = job.transitions[-1].at if job is not None and job.transitions else None
+    job = reading.document(row.process, row.interval)
+    made = reversed(job.transitions if job is not None else ())
+    ended = next((one.at for one in made if one.before != one.after), None)
     if output.json:
-        output.data(
-            {
-                "process": row.process,
-                "interval": row.interval.label,
-                "state": row.state.value,
-                "ended": None if ended is None else instant(ended),
-            }
+        over = Forecast(
+            process=row.process, interval=row.interval, now=now, plays=0, ends=(), never={}
         )
+        output.data({**_as_json(over, row.state), "complete": _instant(ended)})
         return 0
     since = f" since {clock(ended)} UTC" if ended is not None else ""
-    output.line(f"{row.process} {row.interval.label} is {row.state.value}{since}")
+    marked = "; it is marked stale" if row.outdated else ""
+    output.line(f"{row.process} {row.interval.label} is {row.state.value}{since}{marked}")
     return 0
 
 
-def _tell(told: Forecast, output: Output) -> None:
+def _tell(told: Forecast, state: JobState, output: Output) -> None:
     if output.json:
-        output.data(_as_json(told))
+        output.data(_as_json(told, state))
         return
     what = f"{told.process} {told.interval.label}"
     if told.stuck:
@@ -198,10 +200,11 @@ def _waits(step: Step, now: datetime) -> str:
     return ", ".join(words)
 
 
-def _as_json(told: Forecast) -> dict[str, object]:
+def _as_json(told: Forecast, state: JobState) -> dict[str, object]:
     return {
         "process": told.process,
         "interval": told.interval.label,
+        "state": state.value,
         "now": instant(told.now),
         "complete": _instant(told.median),
         "band": {
@@ -243,11 +246,12 @@ def _tell_agenda(told: Agenda, output: Output, everything: bool) -> None:
                 "until": instant(told.until),
                 "plays": told.plays,
                 "starts": [_start_json(start) for start in told.starts],
+                "left_out": [*told.left],
                 "assumed": [*told.assumed],
             }
         )
         return
-    shown = told.starts if everything else told.starts[:SHOWN]
+    shown = told.starts if everything else _first(told.starts)
     if shown:
         output.table(
             ("starts (UTC)", "ends", "process", "interval", ""),
@@ -263,21 +267,35 @@ def _tell_agenda(told: Agenda, output: Output, everything: bool) -> None:
             ),
         )
     else:
-        output.note(f"nothing starts until {clock(told.until)} UTC")
+        beside = "beside what is left out, " if told.left else ""
+        output.note(f"{beside}nothing starts until {clock(told.until)} UTC")
     if len(shown) < len(told.starts):
-        output.note(f"shown are the first {len(shown)} of {len(told.starts)}; --all: all")
+        output.note(
+            f"shown are the first {OF_EACH} of each, {len(shown)} of {len(told.starts)} in all; "
+            "--all: all"
+        )
     plays = "play" if told.plays == 1 else "plays"
     output.note(f"the middle of {told.plays} {plays} of what comes, by what is recorded")
     for text in told.assumed:
         output.note(text)
 
 
+def _first(starts: Iterable[Start]) -> list[Start]:
+    """The first of each process, and of those the first."""
+    seen: Counter[str] = Counter()
+    some = []
+    for start in starts:
+        seen[start.process] += 1
+        if seen[start.process] <= OF_EACH:
+            some.append(start)
+    return some[:SHOWN]
+
+
 def _spread(start: Start) -> str:
     """What else is to be known of a start."""
     words = []
-    if start.high is None or (start.high - start.low).total_seconds() >= 60:
-        high = clock(start.high) if start.high is not None else "later"
-        words.append(f"between {clock(start.low)} and {high}")
+    if start.high is not None and (start.high - start.low).total_seconds() >= 60:
+        words.append(f"between {clock(start.low)} and {clock(start.high)}")
     if start.share < 1:
         words.append(f"in {start.share:.0%} of the plays")
     return ", ".join(words)

@@ -7,8 +7,11 @@ from datetime import datetime
 
 from synergy.core.intervals import Interval
 from synergy.forecast.completion import BUDGET, FEWEST
-from synergy.forecast.scene import Scene
+from synergy.forecast.scene import Scene, left_out
 from synergy.forecast.traces import Seen, Trace, note
+
+#: Units that are played once within the time that a forecast takes when nobody says how long.
+UNITS = 4000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,8 @@ class Agenda:
     until: datetime
     plays: int
     starts: tuple[Start, ...]
+    #: Processes and freeruns that were not played: they would have taken too long.
+    left: tuple[str, ...]
     assumed: tuple[str, ...]
 
 
@@ -47,7 +52,7 @@ def agenda(
     clock: Callable[[], float] = time.monotonic,
 ) -> Agenda:
     """What starts until an instant, in order."""
-    part, left = scene.lessened((), until)
+    part, left = scene.lessened((), until, UNITS * budget / BUDGET)
     stop = clock() + budget
     seen: dict[tuple[str, datetime], list[Seen]] = {}
     made = 0
@@ -62,12 +67,16 @@ def agenda(
         made += 1
     starts = [_start(name, found, made) for (name, _), found in seen.items()]
     known = {start.process for start in starts}
+    assumed = [*scene.assumed([name for name in scene.durations if name in known])]
+    if left:
+        assumed.append(f"{left_out(left)}; --seconds N takes more in")
     return Agenda(
         now=scene.now,
         until=until,
         plays=made,
         starts=tuple(sorted((s for s in starts if s.share >= 0.5), key=_in_order)),
-        assumed=(*scene.assumed([name for name in scene.durations if name in known]), *left),
+        left=tuple(left),
+        assumed=tuple(assumed),
     )
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from synergy.core.intervals import Interval
 from synergy.forecast.needs import obstacles, rests_on
-from synergy.forecast.scene import WINDOW, Scene
+from synergy.forecast.scene import WINDOW, Scene, left_out
 from synergy.forecast.target import Made, Step, Target
 from synergy.history import due_of
 
@@ -94,8 +94,11 @@ def foretell(
     due = max(due_of(scene.catalog, process, interval), scene.now)
     part, left = scene.lessened(needed, min(due, scene.now + 2 * WINDOW))
     target = Target(part, process, interval, reach)
+    assumed = [*scene.assumed(reach)]
+    if left:
+        assumed.append(left_out(left))
     if target.leap is not None:
-        left = (*left, _leapt_over(target.leap))
+        assumed.append(_leapt_over(target.leap))
     until = clock() + budget
     made: list[Made] = []
     while len(made) < plays and (not made or clock() < until):
@@ -116,7 +119,7 @@ def foretell(
         ends=tuple(end for end, _ in ended),
         never=dict(never.most_common()),
         path=target.path(ended[middle][1]) if middle < len(ended) else (),
-        assumed=(*scene.assumed(reach), *left),
+        assumed=tuple(assumed),
     )
 
 

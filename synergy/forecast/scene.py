@@ -64,15 +64,18 @@ class Scene:
             store.save_document(kind, key, content, None)
         return store
 
-    def lessened(self, needed: Iterable[str], until: datetime) -> tuple["Scene", tuple[str, ...]]:
-        """What of it can be played often enough, and what is left out, in words.
+    def lessened(
+        self, needed: Iterable[str], until: datetime, room: float = MANY
+    ) -> tuple["Scene", Mapping[str, float]]:
+        """What of it can be played often enough; and what is left out, with the share of the
+        workers' time that it takes.
 
         All that is needed is played, and of the rest, which only shares the workers, what is
-        little; what would take most of the time is left out.
+        little; what would take most of the time is left out.  `room`: for so many units in a play.
         """
         kept = set(needed)
         units = sum(expected(self, name, until) for name in kept)
-        room = max(MANY, 1.5 * units)
+        room = max(room, 1.5 * units)
         left: dict[str, float] = {}
         others = [name for name in self.durations if name not in kept]
         for name in sorted(others, key=lambda one: (expected(self, one, until), one)):
@@ -83,7 +86,6 @@ class Scene:
                 units += more
             elif name not in kept:
                 left[name] = self.load(name, until)
-        told = ", ".join(f"{name} ({load:.1%})" for name, load in left.items())
         part = replace(
             self,
             catalog=lessened(self.catalog, kept),
@@ -91,8 +93,7 @@ class Scene:
             units=tuple(unit for unit in self.units if unit.process in kept),
             documents=tuple(each for each in self.documents if _concerns(kept, *each)),
         )
-        words = (f"left out, beside the share of the workers' time that they take: {told}",)
-        return part, words if left else ()
+        return part, left
 
     def leap_to(self, due: datetime) -> datetime | None:
         """From where on the end of what is due then has to be played, when nothing is behind; None
@@ -228,6 +229,12 @@ def scene_of(reading: Reading, now: datetime) -> Scene:
         listening=any(not worker.is_silent(now) for worker in reading.workers),
         off=frozenset(name for name, switch in reading.switches.items() if not switch.on),
     )
+
+
+def left_out(left: Mapping[str, float]) -> str:
+    """What was left out, in words."""
+    told = ", ".join(f"{name} ({load:.1%})" for name, load in left.items())
+    return f"left out to save time, and their share of the workers' time: {told}"
 
 
 def _concerns(kept: set[str], kind: Kind, key: str, content: Mapping[str, Json]) -> bool:

@@ -68,7 +68,21 @@ def test_what_never_ends_by_itself_says_what_to_do(kept: Kept, begin: datetime) 
 def test_what_is_over_is_not_forecast(kept: Kept, begin: datetime) -> None:
     label = f"{begin:%Y-%m-%d}T00"
     assert kept("forecast", "hour", label).out.startswith(f"hour {label} is processed since ")
-    assert kept("forecast", "hour", label, "--json").json["state"] == "processed"
+    told = kept("forecast", "hour", label, "--json").json
+    assert (told["state"], told["plays"], told["path"], told["stuck"]) == ("processed", 0, [], [])
+    assert told["complete"] < told["now"]
+    open_one = kept("forecast", "hour", f"{this_hour():%Y-%m-%dT%H}", "--plays", "1", "--json").json
+    assert open_one["state"] == "embryo"
+    assert told.keys() == open_one.keys(), "programs read one form"
+
+
+def test_since_when_it_is_over_is_not_when_it_was_marked(kept: Kept, begin: datetime) -> None:
+    label = f"{begin:%Y-%m-%d}T01"
+    before = kept("forecast", "hour", label).out
+    kept.stage.clock.advance(timedelta(seconds=5))
+    kept.stage.request("mark", "hour", label)
+    after = kept("forecast", "hour", label).out
+    assert after == before.rstrip("\n") + "; it is marked stale\n"
 
 
 def test_the_next_starts_are_told_in_order(kept: Kept) -> None:
@@ -79,6 +93,15 @@ def test_the_next_starts_are_told_in_order(kept: Kept) -> None:
     lines = kept("forecast", "--hours", "3").rows
     assert lines[0].split() == ["starts", "(UTC)", "ends", "process", "interval"]
     assert len(lines) - 1 >= 3
+
+
+def test_who_starts_often_hides_nobody(kept: Kept) -> None:
+    told = kept("forecast", "--hours", "30")
+    named = [line.split()[4] if ":" in line.split()[1] else line.split()[2] for line in told.rows]
+    assert named.count("hour") == 12
+    assert "day" in named, "which starts after more hours than that"
+    assert "the first 12 of each" in told.err
+    assert kept("forecast", "--hours", "30", "--all").out.count(" hour ") >= 29
 
 
 @pytest.mark.parametrize(
