@@ -98,7 +98,8 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
         if name in shown_names:
             output.note(text)
     if not rows:
-        output.note("no job has begun yet, or none is as asked for")
+        picky = args.state or args.stale or args.late or args.since is not None
+        output.note("no job is as asked for" if picky else "no job has begun yet")
         return 0
     shown = rows if args.all else [row for group in groups for row in _newest(group, len(groups))]
     reasons = _reasons(reading, shown)

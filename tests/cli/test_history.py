@@ -215,6 +215,12 @@ def test_csv_has_a_line_of_headings_and_is_read_back(kept: Kept) -> None:
     assert (history[-1]["ran"], history[0]["queued"]) == ("", "120.0")
 
 
+def test_nothing_found_says_whether_there_is_nothing_or_nothing_like_it(kept: Kept) -> None:
+    asked = kept("jobs", "hour", "--state", "skipped")
+    assert (asked.code, asked.out, asked.err) == (0, "", "no job is as asked for\n")
+    assert kept("jobs", "ping", "--since", "0s").err == "no job is as asked for\n"
+
+
 def test_csv_of_nothing_has_its_headings(kept: Kept, begin: datetime) -> None:
     later = label(this_hour() + timedelta(days=3))
     full, empty = kept("history", "hour", "--csv"), kept("history", "hour", later, "--csv")
