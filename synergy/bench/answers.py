@@ -15,6 +15,7 @@ from typing import Any
 
 from synergy.bench.core import BEGIN, FULL, MIXED, SMALL, UNIFORM, History, Size
 from synergy.bench.frame import Figure, head, measured, median, options, positive
+from synergy.core import plans
 from synergy.core.intervals import Interval
 from synergy.explanation import explain
 from synergy.hindsight import Hindsight
@@ -52,7 +53,19 @@ def past(args: argparse.Namespace) -> dict[str, Any]:
     return _told(args, answer)
 
 
-FIGURES: dict[str, Figure] = {"why": why, "past": past}
+def plan(args: argparse.Namespace) -> dict[str, Any]:
+    """The same of a plan: what running the first hour again would change."""
+
+    def answer(store: Store, history: History) -> None:
+        reading = Reading(store, history.catalog)
+        hour = history.catalog.processes["t3_hourly"].calendar.containing(BEGIN)
+        made = plans.plan(reading.timetable, "reprocess", [("t3_hourly", hour)], history.now)
+        assert made.steps
+
+    return _told(args, answer)
+
+
+FIGURES: dict[str, Figure] = {"why": why, "past": past, "plan": plan}
 
 
 def _explain(reading: Reading, history: History) -> None:
