@@ -92,9 +92,11 @@ class Lane:
     walk: Iterator[Place] | None = None
     #: Up to this front all is opened for certain.
     opened: int | None = None
-    #: Targets that are opened and have not ended, and consumers that it holds.
+    #: Targets that are opened and have not ended.
     open: set[Key] = field(default_factory=set)
-    held: set[Key] = field(default_factory=set)
+    #: Consumers that it holds, in the order in which they were: what is done with all of them is
+    #: done alike in every process.
+    held: dict[Key, None] = field(default_factory=dict)
     #: Jobs below which nothing is left, and all processes that build on its own.
     clear: set[Key] = field(default_factory=set)
     above: frozenset[str] | None = None
@@ -275,7 +277,7 @@ class Lanes:
         lane = self.lanes[backfill.id] = Lane(backfill, opened=backfill.behind)
         for key, job in self._desk.timetable.active.items():
             if backfill.id in job.holds:
-                lane.held.add(key)
+                lane.held[key] = None
             if self._is_open(lane, key):
                 lane.open.add(key)
             if job.unit and job.state.at_work and self.of(job) is lane:
@@ -430,10 +432,10 @@ class Lanes:
             self._desk.release(job, hold, now)
         for lane in self.lanes.values():
             if lane.backfill.id in job.holds:
-                lane.held.add(key)
+                lane.held[key] = None
                 self._try_release(lane, key, now)
             elif key in lane.held:
-                lane.held.discard(key)
+                lane.held.pop(key, None)
                 self._look_above(lane, (job.process, job.interval), now)
 
     def ended(self, place: Place, now: datetime) -> None:
@@ -492,7 +494,7 @@ class Lanes:
         written."""
         job = self._desk.timetable.active.get(key)
         if job is None or lane.backfill.id not in job.holds:
-            lane.held.discard(key)
+            lane.held.pop(key, None)
         elif lane.backfill.over or self._is_clear(lane, job):
             self._desk.release(job, lane.backfill.id, now)
 

@@ -12,6 +12,7 @@ import pytest
 from synergy.core.late import ACTOR
 from synergy.testing.cases import (
     KINDS_OF_SEEDS,
+    WITH_BACKFILLS,
     WITH_LATE,
     WITH_PLANNED_BACKFILLS,
     WITH_PLANS,
@@ -144,7 +145,7 @@ def stories(seed: int, hash_seed: int) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("seed", [3, 12, 40])
+@pytest.mark.parametrize("seed", [3, 12, 40, WITH_BACKFILLS + 69])
 def test_a_seed_tells_the_same_story_in_every_process(seed: int) -> None:
     first = stories(seed, 1)
     assert f"seed {seed}: kept, through" in first
