@@ -529,6 +529,9 @@ def _held_by_backfill(reading: Reading, job: Job, backfill: Backfill, now: datet
     text = f"{backfill_in_words(backfill)}; it holds this until all below is done"
     if backfill.paused:
         return _Told(job, Cause.PAUSED, text, "nothing by itself").link
+    if backfill.process not in reading.catalog.processes:
+        text += f", and {backfill.process} is not registered: register it again, or cancel that"
+        return _Told(job, Cause.BACKFILL, text, "nothing by itself").link
     told = _Told(job, Cause.BACKFILL, text, "it is released when all below it is done").link
     due = reading.catalog.processes[job.process].due(job.interval) <= now
     later = judge(reading.timetable, replace(job, holds=()), now, final=due, limit=COUNTED)

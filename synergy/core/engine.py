@@ -280,7 +280,7 @@ class Engine:
                 self._firing[job.process] = job.interval.start
         # Jobs know a plan by its own id, whoever applies it.
         open_requests = {name for each in loaded.requests for name in (each.id, each.of)}
-        open_requests |= self.lanes.lanes.keys()
+        open_requests |= self.lanes.holding
         for job in list(self.timetable.active.values()):
             self._resume(job, units, now)
             for hold in job.holds:

@@ -118,6 +118,8 @@ class Lanes:
         self.lanes: dict[str, Lane] = {}
         #: Those that are over, and hold nothing, for all we know.
         self._over: set[str] = set()
+        #: Those whose process is not registered: they hold what they held, and go on when it is.
+        self._asleep: dict[str, Backfill] = {}
         self._desk = desk
         #: Slots of the workers that take a process, as far as they have told.
         self._slots: Mapping[str, int] = {}
@@ -160,30 +162,30 @@ class Lanes:
     def load(self, documents: Documents) -> None:
         """Take over what is stored, at the beginning; the timetable stands already."""
         for backfill in backfills_of(documents).values():
-            if backfill.over:
-                self._over.add(backfill.id)
-            elif backfill.process in self._desk.catalog.processes:
-                self._begin(backfill)
+            self._meet(backfill)
 
     def read(self, documents: Documents, now: datetime) -> None:
         """Take over what another scheduler has written."""
         for key, backfill in backfills_of(documents).items():
             lane = self.lanes.get(key)
-            if lane is None and backfill.over:
-                self._over.add(key)
-            elif lane is None:
-                self._begin(backfill)
-            elif lane is not None and lane.backfill.version < backfill.version:
+            if lane is None:
+                self._meet(backfill)
+            elif lane.backfill.version < backfill.version:
                 self._take_over(lane, backfill, now)
 
     def knows(self, documents: Documents) -> bool:
         """Whether none of these is newer than what is known."""
         return all(
-            lane.backfill.version >= version
-            if (lane := self.lanes.get(key)) is not None
+            known.version >= version
+            if (known := self._known(key)) is not None
             else key in self._over
             for key, (version, _) in documents.items()
         )
+
+    def _known(self, key: str) -> Backfill | None:
+        """How one stands that is not over."""
+        lane = self.lanes.get(key)
+        return self._asleep.get(key) if lane is None else lane.backfill
 
     def slots_seen(self, slots: Mapping[str, int]) -> None:
         """How many slots of workers that are heard of take each process."""
@@ -191,10 +193,15 @@ class Lanes:
             self._slots = dict(slots)
             self._desk.stir_lanes()
 
+    @property
+    def holding(self) -> set[str]:
+        """All that may hold something."""
+        return {*self.lanes, *self._asleep}
+
     def goes_on(self, key: str) -> bool:
         """Whether there is such a backfill, and it is not over."""
-        lane = self.lanes.get(key)
-        return lane is not None and not lane.backfill.over
+        known = self._known(key)
+        return known is not None and not known.over
 
     def file(self, request: Request, plan: Request, now: datetime) -> str:
         """Begin or change a backfill; why it cannot be, if so.
@@ -208,6 +215,10 @@ class Lanes:
         lane = self.lanes.get(key)
         if change not in CHANGES:
             return f"change {change!r} is none of {', '.join(CHANGES)}"
+        if key in self._asleep:
+            if change != "cancel":
+                return f"no process {self._asleep[key].process} is registered"
+            lane = self._begin(self._asleep.pop(key))
         if lane is not None and lane.writing is not None:
             lane.filed.append(request)
         elif lane is not None and (not lane.backfill.over or request.id in lane.backfill.requests):
@@ -272,6 +283,16 @@ class Lanes:
         elif request is not None:
             lane.filed.insert(0, request)
             self._next(lane, now)
+
+    def _meet(self, backfill: Backfill) -> None:
+        """Come to know one that has no lane."""
+        self._asleep.pop(backfill.id, None)
+        if backfill.over:
+            self._over.add(backfill.id)
+        elif backfill.process not in self._desk.catalog.processes:
+            self._asleep[backfill.id] = backfill
+        else:
+            self._begin(backfill)
 
     def _begin(self, backfill: Backfill) -> Lane:
         lane = self.lanes[backfill.id] = Lane(backfill, opened=backfill.behind)

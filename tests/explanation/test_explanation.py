@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from synergy.core import machines
+from synergy.core.building import build
 from synergy.core.context import (
     Context,
     TreeDeclaration,
@@ -331,6 +332,19 @@ def test_what_is_at_work_says_how_long_its_like_took() -> None:
     told = explained(stage, "day", "2026-11-13").root
     assert told.cause is Cause.AT_WORK
     assert told.next.endswith("; those of day take 12 s (median)")
+
+
+def test_what_a_backfill_holds_whose_process_is_not_registered_says_so() -> None:
+    stage = backfills.stage_of()
+    backfills.backfill(stage, "2026-11-01T00", "2026-11-02T23")
+    stage.catalog = build(
+        Context(tree("client", [daily("c", run="w:f")], **backfills.FIRST)), stage.clock.now()
+    )
+    stage.restart()
+    asked = explained(stage, "c", "2026-11-01").asked
+    assert asked.cause is Cause.BACKFILL
+    assert asked.text.endswith("and h is not registered: register it again, or cancel that")
+    assert asked.next == "nothing by itself"
 
 
 def test_what_a_backfill_holds_or_lets_wait_says_so_and_how_far_it_is() -> None:

@@ -422,6 +422,43 @@ def test_units_that_a_switch_takes_back_stay_in_their_lane() -> None:
     assert stored(stage).state == "done"
 
 
+def test_one_whose_process_is_not_registered_waits_until_it_is() -> None:
+    at, later = "2026-11-06T00:00Z", tree("client", [daily("c", run="w:f")], **FIRST)
+    hours = tree("site", [hourly("h", run="w:f")], **FIRST)
+    both = tree("client", [daily("c", run="w:f", after="h")], **FIRST)
+    stage = Stage(Context(hours, both), at=at)
+    stage.work()
+    stage.started.clear()
+    asked = backfill(stage, "2026-11-01T00", "2026-11-02T23")
+    stage.catalog = build(Context(later), stage.clock.now())
+    stage.restart()
+    stage.advance(minutes=5)
+    assert stage.work(only="c") == 0
+    assert stage.job("c", "2026-11-01").holds == (asked.id,)
+    refused = change(stage, "pause", asked)
+    assert refused.answer == {"why": "no process h is registered"}
+    stage.catalog = build(Context(hours, both), stage.clock.now())
+    stage.restart()
+    stage.work()
+    assert len(keys_of(stage, "h")) == 48
+    assert stored(stage).state == "done"
+
+
+def test_one_whose_process_is_not_registered_may_be_canceled() -> None:
+    stage = stage_of()
+    asked = backfill(stage, "2026-11-01T00", "2026-11-02T23")
+    only = tree("client", [daily("c", run="w:f")], **FIRST)
+    stage.catalog = build(Context(only), stage.clock.now())
+    stage.restart()
+    assert change(stage, "cancel", asked).state == "done"
+    stage.advance(minutes=5)
+    assert stored(stage).state == "canceled"
+    assert stage.job("c", "2026-11-01").holds == ()
+    stage.work()
+    assert stage.state("c", "2026-11-01") == "processed"
+    assert not stage.scheduler.engine.lanes.lanes
+
+
 # plans
 
 
