@@ -276,8 +276,8 @@ def _tell_agenda(told: Agenda, output: Output, everything: bool) -> None:
         )
     plays = "play" if told.plays == 1 else "plays"
     output.note(
-        f"the middle of {told.plays} {plays} of what comes, by what is recorded: what starts in half "
-        "of them at least"
+        f"the middle of {told.plays} {plays} of what comes, by what is recorded; listed is what "
+        "starts in half of them at least"
     )
     for text in told.assumed:
         output.note(text)
