@@ -182,7 +182,17 @@ def reconciled(
         if name not in before.processes
         for job in store.last_jobs(name, 1)
     }
-    changes = compare(before, after, table, now, accepted=accepted(context), recorded=recorded)
+    again = Timetable(after)
+    again.load(loaded.ledgers, loaded.entries, (), lazily=True)
+    changes = compare(
+        before,
+        after,
+        table,
+        now,
+        accepted=accepted(context),
+        recorded=recorded,
+        ledgers={name: again.ledgers[name] for name in recorded},
+    )
     return document, changes
 
 

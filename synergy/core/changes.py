@@ -13,7 +13,7 @@ from itertools import chain, islice, pairwise
 from synergy.core.catalog import Catalog, Dependency, Process, Tree
 from synergy.core.intervals import BadLabel, Interval
 from synergy.core.states import JobState
-from synergy.core.timetable import Timetable
+from synergy.core.timetable import Ledger, Timetable
 from synergy.core.values import dataclass
 
 #: Intervals are counted up to so many.
@@ -51,14 +51,17 @@ def compare(
     *,
     accepted: Collection[str] = (),
     recorded: Mapping[str, Interval] | None = None,
+    ledgers: Mapping[str, Ledger] | None = None,
 ) -> list[Change]:
     """Every change that touches intervals, trees first, in the order of the contexts.
 
     `table` is the timetable by the catalog `before`.  `accepted` are the words of the context.
     `recorded` has, of names that are new, the latest interval that the store remembers of one
-    that bore it once.
+    that bore it once, and `ledgers` how all of these stand.
     """
-    found = _Comparison(before, after, table, now, frozenset(accepted), recorded or {})
+    found = _Comparison(
+        before, after, table, now, frozenset(accepted), recorded or {}, ledgers or {}
+    )
     return [*found.trees(), *found.processes(), *found.freeruns()]
 
 
@@ -70,6 +73,7 @@ class _Comparison:
     now: datetime
     accepted: frozenset[str]
     recorded: Mapping[str, Interval]
+    ledgers: Mapping[str, Ledger]
 
     # trees
 
@@ -383,13 +387,16 @@ class _Comparison:
     def _due(self, name: str, start: datetime, end: datetime) -> int:
         """Intervals that begin there and are due now; those that were left out once and are
         recorded still are not."""
-        process, ledger = self.after.processes[name], self.table.ledgers.get(name)
-        found = process.calendar.between(start, min(end, self.now))
+        process = self.after.processes[name]
+        ledger = self.table.ledgers.get(name) or self.ledgers.get(name)
+        stop = min(end, self.now)
+        runs = ((start, None),) if ledger is None else ledger.runs(start, stop)
         return _number(
             interval
-            for interval in found
+            for (begin, standing), (after, _) in pairwise(chain(runs, ((stop, None),)))
+            if standing is None
+            for interval in process.calendar.between(begin, after)
             if process.due(interval) <= self.now
-            and (ledger is None or ledger.at(interval.start) is None)
         )
 
 

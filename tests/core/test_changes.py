@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from synergy.core.building import CatalogError, build
+from synergy.core.catalog import Process
 from synergy.core.changes import COUNTED, Change, compare, refused
 from synergy.core.context import (
     Context,
@@ -18,6 +19,7 @@ from synergy.core.context import (
     tree,
     yearly,
 )
+from synergy.core.intervals import Interval
 from synergy.core.timetable import Timetable
 from synergy.testing.stage import Stage
 
@@ -101,6 +103,14 @@ def test_a_process_that_comes_back_is_cut_as_it_was_or_refused() -> None:
     recorded = {"h": stage.interval("h", "2026-11-19T23")}
     change = changes(site(day()), site(), recorded=recorded)[-1]
     assert (change.name, change.what, change.refused) == ("h", "is registered again", False)
+    assert change.consequence == (
+        "it starts 2026-11-18T00:00Z, and 48 intervals that are not recorded fall due now"
+    ), "where nothing is known of them"
+    ledgers = {"h": stage.timetable.ledgers["h"]}
+    change = changes(site(day()), site(), recorded=recorded, ledgers=ledgers)[-1]
+    assert change.consequence == (
+        "it starts 2026-11-18T00:00Z, and 0 intervals that are not recorded fall due now"
+    )
     change = changes(site(day()), site(day(), hour(grouping=3)), recorded=recorded)[-1]
     assert change.refused
     assert not change.accept
@@ -120,6 +130,27 @@ def test_another_cut_is_refused_where_there_is_history(after: Context) -> None:
     for change in found:
         assert change.accept == ""
         assert "are recorded as they were cut: give the process a new name" in change.consequence
+
+
+def test_what_is_recorded_is_passed_over_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that comes back with all of its history: nothing of that is looked at singly."""
+    stage = played(site(start="2026-06-01"))
+    ledgers = {"h": stage.timetable.ledgers["h"]}
+    recorded = {"h": stage.interval("h", "2026-11-19T23")}
+    made: list[Interval] = []
+    original = Process.due
+
+    def counted(self: Process, interval: Interval) -> datetime:
+        made.append(interval)
+        return original(self, interval)
+
+    before, after = (
+        build(site(day(), start="2026-06-01"), NOW),
+        build(site(start="2026-06-01"), NOW),
+    )
+    monkeypatch.setattr(Process, "due", counted)
+    compare(before, after, Timetable(before), NOW, recorded=recorded, ledgers=ledgers)
+    assert len(made) < 10
 
 
 def test_another_cut_is_nothing_where_there_is_none() -> None:
