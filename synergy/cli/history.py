@@ -70,7 +70,8 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
         output.csv(FIELDS, (_as_json(one).values() for one in found))
         return 0
     if not found:
-        output.note(f"nothing of {process} has been worked there yet")
+        there = " there" if args.interval else ""
+        output.note(f"nothing of {process} has been worked{there} yet")
         return 0
     _tell(found, output, plot=args.plot or terminal())
     return 0

@@ -27,8 +27,8 @@ LAST_SHARE, LAST_MOMENT = 20, timedelta(seconds=2)
 #: Looks at one interval are never closer, nor farther apart than the longer of a minute and a share
 #: of the time that is left.
 CLOSEST, FARTHEST, SHARE = timedelta(seconds=1), timedelta(seconds=60), 20
-#: Unfinished intervals of one input that are estimated one by one, and links of a chain.
-LOOKED, DEEPEST = 100, 50
+#: Unfinished intervals of one input that are estimated one by one; of all twice as many.
+LOOKED = 100
 #: So much of the time that a unit has run is it taken to need still, once it is over the median.
 OVERTIME = 0.1
 #: Slots where no program is declared, and the most that are counted.
@@ -171,8 +171,6 @@ class Promises:
         key = process.name, interval.start
         found = known.get(key)
         if found is None:
-            if len(known) > DEEPEST * LOOKED:
-                return Estimate(now, "")
             known[key] = Estimate(now, "")  # whoever comes by here again, has gone in a circle
             found = known[key] = self._estimate(process, interval, now, known)
         return found

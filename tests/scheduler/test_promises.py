@@ -12,7 +12,7 @@ import pytest
 from synergy.cli.promises import open_promises
 from synergy.core.building import build
 from synergy.core.catalog import Catalog
-from synergy.core.context import Context, TreeDeclaration, daily, hourly, program, tree
+from synergy.core.context import Context, TreeDeclaration, daily, hourly, previous, program, tree
 from synergy.core.model import Unit
 from synergy.core.promises import LAST_MOMENT, LAST_SHARE
 from synergy.promises import PromiseRecord, read_promises
@@ -229,6 +229,15 @@ def test_a_clock_that_was_months_ahead_is_forgotten_when_it_is_set_right(restart
     assert [record.broken_at for record in found.values()] == [
         at(f"2026-11-0{day}T06:00") for day in (3, 4, 5)
     ]
+
+
+def test_a_chain_of_any_length_is_estimated() -> None:
+    """Each day waits for the one before, and none of a thousand is done."""
+    day = daily("day", run="w:f", complete_by=3600, after=previous("day"))
+    one = Stage(Context(tree("t", [day], start="2024-01-01", lag=0)), at="2026-11-02T23:00Z")
+    one.until("2026-11-03T00:59Z")
+    (record,) = records(one).values()
+    assert (record.label, record.state) == (START, "at risk")
 
 
 def hours(**options: Any) -> TreeDeclaration:
