@@ -84,6 +84,13 @@ def test_a_ledger_says_the_same_as_a_plain_map(
         gaps = [other.start for other in line[number:] if ledger.at(other.start) is None]
         assert ledger.gap_from(one.start) == (gaps[0] if gaps else line[-1].end)
 
+    worked = [
+        one.end
+        for one, standing in zip(line, wanted, strict=True)
+        if standing is not None and standing.state is not JobState.SKIPPED
+    ]
+    assert ledger.worked_until() == (worked[-1] if worked else None)
+
     for again in (Ledger.of_content(json.loads(json.dumps(ledger.content()))), ledger.copy()):
         assert [again.at(one.start) for one in line] == wanted
         assert [again.gap_from(one.start) for one in line] == [
