@@ -7,7 +7,7 @@ from math import ceil
 
 from synergy.core.catalog import Catalog
 from synergy.core.intervals import Interval
-from synergy.core.model import Job, Unit
+from synergy.core.model import Job, Unit, unit_key
 from synergy.core.states import JobState, UnitState
 from synergy.ports import Store
 
@@ -110,11 +110,16 @@ def recent_units(store: Store, process: str, limit: int = RECENT) -> list[Unit]:
 
 
 def latest_units(store: Store, process: str, limit: int = RECENT) -> list[Unit]:
-    """The deciding units of the latest intervals however they stand, newest first."""
-    keys = [job.unit for job in store.last_jobs(process, limit) if job.unit]
+    """The deciding units of the latest intervals however they stand, newest first; of those that
+    have none in their latest generation the one that made the standing result."""
+    keys = [key for job in store.last_jobs(process, limit) if (key := _latest_of(job))]
     found = store.read_units(keys, history=False)
     units = (found.get(key) for key in keys)
     return [unit for unit in units if unit is not None and not unit.provisional]
+
+
+def _latest_of(job: Job) -> str | None:
+    return job.unit or (unit_key(job.process, job.interval, job.result) if job.result else None)
 
 
 def duration(unit: Unit) -> timedelta | None:

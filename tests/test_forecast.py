@@ -30,14 +30,14 @@ from synergy.core.model import Request, Unit
 from synergy.core.states import UnitState
 from synergy.forecast import agenda, foretell, scene_of
 from synergy.forecast import scene as scenes
-from synergy.forecast.durations import Durations, durations_of
+from synergy.forecast.durations import Durations, durations_of, recorded
 from synergy.forecast.needs import rests_on
 from synergy.forecast.scene import expected
 from synergy.presence import WorkerRecord, save_worker
 from synergy.reading import Reading
 from synergy.stores.memory import MemoryStore
 from synergy.testing.play import Crew, Ending, Play
-from synergy.testing.stage import Stage, fails
+from synergy.testing.stage import Stage, fails, processes_with
 
 START = "2026-11-01"
 
@@ -482,6 +482,17 @@ def test_attempts_fail_as_often_as_recorded_ones() -> None:
     assert abs(share(0) - 0.4) < 0.03, "two of five failed at least once"
     assert abs(share(1) - 0.5) < 0.03
     assert share(2) == share(3) == 0.0
+
+
+def test_what_was_kept_tells_how_long_it_took_to_make() -> None:
+    stage = Stage(days(), at="2026-11-04T00:30Z")
+    stage.work(processes_with("the same"))
+    stage.request("reprocess", "hour", *(f"2026-11-0{day}T05" for day in (1, 2, 3)))
+    stage.work(processes_with("the same"))
+    assert stage.job("day", "2026-11-03").generation == 2
+    assert stage.job("day", "2026-11-03").unit is None
+    found = recorded(stage.store, stage.catalog, ["day", "hour"])["day"]
+    assert (found.of, len(found.seconds)) == (("day",), 3)
 
 
 def test_nothing_recorded_is_nothing_to_draw_from() -> None:
