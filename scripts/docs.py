@@ -20,12 +20,12 @@ from typing import Any
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
-from synergy import explanation  # noqa: E402
 from synergy import project as settings_module  # noqa: E402
 from synergy.cli import EXIT_CODES, VERBS, parser_of  # noqa: E402
 from synergy.core import building, context, states  # noqa: E402
 from synergy.core.intervals import Calendar, Granularity  # noqa: E402
 from synergy.core.states import JOB_MACHINES, UNIT_MACHINE, JobState, UnitState  # noqa: E402
+from synergy.explanation import causes as causes_of_links  # noqa: E402
 from synergy.mx.roles import Role  # noqa: E402
 from synergy.mx.routes import Route  # noqa: E402
 from synergy.mx.table import ROUTES  # noqa: E402
@@ -506,8 +506,8 @@ def documented(module: ModuleType) -> dict[str, str]:
 
 def causes() -> str:
     """What `why` says of an interval, in one word."""
-    known = documented(explanation)
-    rows = [[f"`{cause.value}`", known[f"Cause.{cause.name}"]] for cause in explanation.Cause]
+    known = documented(causes_of_links)
+    rows = [[f"`{cause.value}`", known[f"Cause.{cause.name}"]] for cause in causes_of_links.Cause]
     return table(["cause", "meaning"], rows)
 
 
