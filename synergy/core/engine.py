@@ -63,8 +63,6 @@ from synergy.core.timetable import Timetable
 READY_AHEAD = 1024
 #: A source that could not be measured is measured again after this.
 MEASURE_AGAIN = timedelta(seconds=10)
-#: A firing served later than this was missed (matters for the misfire policy ``skip``).
-PUNCTUAL = timedelta(seconds=60)
 #: Missed intervals that are recorded in one turn of the loop: so few that it renews its lease and
 #: hears of everything else in between.
 RECORDED_AT_ONCE = 500
@@ -265,14 +263,8 @@ class Engine:
             if process.open_ended:
                 self._open(name, max(now - process.lag, self.catalog.spans[name][0]), now)
         for name in self.catalog.freeruns:
-            # A firing in the future was served while the clock was wrong.
-            freerun = self.catalog.freeruns[name]
-            past = [
-                instant
-                for instant in loaded.fired.get(name, ())
-                if instant <= now and freeruns.is_due_at(freerun, instant)
-            ]
-            self._fired[name] = max(past, default=freerun.start)
+            instants = loaded.fired.get(name, ())
+            self._fired[name] = freeruns.last_served(self.catalog.freeruns[name], instants, now)
         units = {unit.key: unit for unit in loaded.units}
         for job in loaded.jobs:
             if job.process in self.catalog.freeruns:
@@ -1111,7 +1103,7 @@ class Engine:
                 self._timer(following, "fire", name)
         elif name not in self._firing and freerun.pool is not None:
             self._stirred_pools.add(freerun.pool)  # it has its turn among the others
-        elif name not in self._firing or freerun.misfire != "all":
+        else:
             self._serve(name, now)
 
     def _due_firing(self, name: str, now: datetime) -> freeruns.Firing | None:
@@ -1123,29 +1115,24 @@ class Engine:
         freerun = self.catalog.freeruns[name]
         firing = self._due_firing(name, now)
         assert firing is not None
-        busy = self._firing.get(name)
-        self._fired[name] = firing.instant
+        serving = freeruns.serve(freerun, firing, self._firing.get(name), now)
         job = embryo(name, freeruns.firing_interval(firing.instant))
-        if busy is not None:
-            self.save(
-                machines.skipped("freerun", job, now, f"the run of {_iso(busy)} was still at work"),
-                job,
-            )
-        elif freerun.misfire == "skip" and now - firing.instant > PUNCTUAL:
-            late = now - firing.instant
-            self.save(machines.skipped("freerun", job, now, f"missed, {late} late"), job)
-        else:
-            counted = f"{firing.missed}{' and more' if firing.missed == freeruns.COUNTED else ''}"
-            reason = f"also for {counted} missed firings" if firing.missed else ""
-            self._start_firing(job, reason, now)
+        match serving:
+            case freeruns.Queued():
+                return  # its turn comes when that run has ended
+            case freeruns.Omitted(reason):
+                self.save(machines.skipped("freerun", job, now, reason), job)
+            case freeruns.Served(reason):
+                self._start_firing(job, reason, now)
+        self._fired[name] = firing.instant
         following = freerun.trigger.next_after(firing.instant)
         if following is not None:
             self._timer(following, "fire", name)
 
     def _start_firing(self, job: Job, reason: str, now: datetime) -> None:
         self._firing[job.process] = job.interval.start
-        begun = machines.dispatched("freerun", job, now, final=True, consuming={})
-        self.save(replace(begun, reason=reason), job)
+        begun = machines.dispatched("freerun", job, now, final=True, consuming={}, reason=reason)
+        self.save(begun, job)
 
     # triggers
 
@@ -1165,7 +1152,7 @@ class Engine:
                 return str(obstacle)
             self._start_firing(job, in_words(request), now)
         elif busy != request.filed_at:
-            return f"the run of {_iso(busy)} is still at work"
+            return f"the run of {freeruns.firing_interval(busy).label} is still at work"
         touched: list[Json] = [{"process": job.process, "interval": job.interval.label}]
         self.ask(answered(request, "done", {"touched": touched}, now))
         return ""
@@ -1226,7 +1213,3 @@ def _has_unit(job: Job) -> bool:
 def _had_ended(job: Job) -> bool:
     """Whether its last transition left it where it was, ended."""
     return bool(job.transitions) and job.transitions[-1].before == job.state
-
-
-def _iso(instant: datetime) -> str:
-    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")

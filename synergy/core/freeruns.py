@@ -1,5 +1,9 @@
-"""When freeruns fire: each firing once, under the unique key of its entry and instant (D11)."""
+"""When freeruns fire: each firing once, under the unique key of its entry and instant (D11).
 
+What becomes of a firing that is due is decided here (`serve`); ``why`` asks the same.
+"""
+
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -9,6 +13,8 @@ from synergy.core.triggers import Trigger
 
 #: Missed firings are counted one by one up to this many.
 COUNTED = 10_000
+#: A firing served later than this was missed (matters for the misfire policy ``skip``).
+PUNCTUAL = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +23,33 @@ class Firing:
 
     instant: datetime
     missed: int
+    #: Whether these are all that were missed; else there are at least so many.
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A run is started for it."""
+
+    #: What else it stands for; empty where for nothing.
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Omitted:
+    """It is recorded as skipped."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """It waits until the run of that instant has ended."""
+
+    behind: datetime
+
+
+Serving = Served | Omitted | Queued
 
 
 def firing_interval(instant: datetime) -> Interval:
@@ -30,25 +63,56 @@ def is_due_at(freerun: Freerun, instant: datetime) -> bool:
     return freerun.trigger.next_after(instant - datetime.resolution) == instant
 
 
-def due_firing(freerun: Freerun, last: datetime, now: datetime) -> Firing | None:
+def last_served(freerun: Freerun, instants: Iterable[datetime], now: datetime) -> datetime:
+    """The latest of the firings that are recorded, or the start: what comes after is to be served.
+
+    One in the future was served while the clock was wrong.
+    """
+    past = (each for each in instants if each <= now and is_due_at(freerun, each))
+    return max(max(past, default=freerun.start), freerun.start)
+
+
+def serve(freerun: Freerun, firing: Firing, busy: datetime | None, now: datetime) -> Serving:
+    """What becomes of a firing that is due and may go out; `busy`: that of the run at work."""
+    if busy is not None:
+        if freerun.misfire == "all":
+            return Queued(busy)
+        return Omitted(overlapping(busy))
+    late = now - firing.instant
+    if freerun.misfire == "skip" and late > PUNCTUAL:
+        return Omitted(f"missed, {late} late")
+    if not firing.missed:
+        return Served("")
+    number = f"{firing.missed}{'' if firing.complete else ' and more'}"
+    return Served(f"also for {number} missed firing{'s' if firing.missed > 1 else ''}")
+
+
+def overlapping(busy: datetime) -> str:
+    """Why a firing is omitted while the run of another is at work."""
+    return f"the run of {firing_interval(busy).label} was still at work"
+
+
+def due_firing(
+    freerun: Freerun, last: datetime, now: datetime, counted: int = COUNTED
+) -> Firing | None:
     """The next firing to serve after `last`, by the misfire policy; None while none is due.
 
-    ``all`` serves the oldest one, ``once`` and ``skip`` the latest; what ``skip`` finds too old to
-    be on time the engine records as skipped.
+    ``all`` serves the oldest one, ``once`` and ``skip`` the latest; whether that is too late is
+    `serve`'s to say.  Missed ones are counted up to `counted`.
     """
     instant = freerun.trigger.next_after(last)
     if instant is None or instant > now:
         return None
     missed = 0
     if freerun.misfire != "all":
-        while missed < COUNTED:
+        while missed < counted:
             following = freerun.trigger.next_after(instant)
             if following is None or following > now:
                 break
             instant, missed = following, missed + 1
         else:
             instant = _latest(freerun.trigger, instant, now)
-    return Firing(instant, missed)
+    return Firing(instant, missed, complete=missed < counted)
 
 
 def _latest(trigger: Trigger, instant: datetime, now: datetime) -> datetime:

@@ -23,7 +23,13 @@ UNMEASURED = "its source could not be measured"
 
 
 def dispatched(
-    machine: str, job: Job, now: datetime, *, final: bool, consuming: Mapping[str, int]
+    machine: str,
+    job: Job,
+    now: datetime,
+    *,
+    final: bool,
+    consuming: Mapping[str, int],
+    reason: str = "",
 ) -> Job:
     """The job with a unit requested: the deciding one, or the next provisional one."""
     # What ran over its open interval has its final run even where its process is discrete by now.
@@ -33,6 +39,7 @@ def dispatched(
     return job.moved(
         _state_after(machine, job, applied),
         now,
+        reason,
         unit=unit_key(job.process, job.interval, job.generation, 0 if final else runs),
         runs=runs,
         consuming=dict(consuming) if final else None,
