@@ -79,6 +79,12 @@ class Hindsight(Reading):
         """The units that were out."""
         return self._out
 
+    @cached_property
+    def firings_at_work(self) -> dict[str, Job]:
+        """Those that are at work still; of others nobody knows any more."""
+        found = super().firings_at_work
+        return {name: job for name, job in found.items() if job.interval.start <= self._at}
+
     def unit_of(self, job: Job) -> Unit | None:
         """The unit that was out for it."""
         return self._out.get(job.unit) if job.unit and job.state.at_work else None

@@ -3,7 +3,7 @@
 Readers never write, never touch the engine, and work with no scheduler alive (DESIGN §3.9).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -27,6 +27,8 @@ BATCH = 2000
 #: Firings of a freerun that are looked at for the last one: those of a clock that was wrong for a
 #: while may stand before it.
 FIRINGS = 50
+#: Firings of a freerun that are remembered.
+FIRINGS_KEPT = 1000
 #: Looks at a store that others write to, before what was read is taken as it is.
 ROUNDS = 20
 
@@ -235,8 +237,18 @@ class Reading:
 
     def under_way(self) -> Counted:
         """What `admission.obstacles` consults: how much of what is out, and what is off."""
-        firings = [job for job in self.loaded.jobs if job.process in self.catalog.freeruns]
-        return Counted(self.catalog, self.switches, (*self.timetable.active.values(), *firings))
+        active = (*self.timetable.active.values(), *self.firings_at_work.values())
+        return Counted(self.catalog, self.switches, active)
+
+    @cached_property
+    def firings_at_work(self) -> dict[str, Job]:
+        """The firing of each freerun that is not over, if one is."""
+        return {
+            job.process: job for job in self._active_jobs() if job.process in self.catalog.freeruns
+        }
+
+    def _active_jobs(self) -> Sequence[Job]:
+        return self.loaded.jobs
 
     @cached_property
     def backfills(self) -> dict[str, Backfill]:
@@ -270,7 +282,10 @@ class Reading:
         return lane_full(backfill, slots, len(self.out_of_lane(backfill)))
 
     def out_of(self, process: str) -> list[Job]:
-        """The jobs of a process that wait for their unit, the oldest first."""
+        """The jobs of a process or freerun that wait for their unit, the oldest first."""
+        if process in self.catalog.freeruns:
+            firing = self.firings_at_work.get(process)
+            return [] if firing is None else [firing]
         found = [
             job
             for (name, _), job in self.timetable.active.items()

@@ -1,4 +1,4 @@
-"""How a job came to where it is: what it waited for, for how long, and who worked it.
+"""How a job or a firing came to where it is: what it waited for, how long, and who worked it.
 
 Told from the transitions that job and units remember, and from the ends of its inputs.  A document
 remembers its last sixteen: of a longer story the beginning may be missing, which is said.  The
@@ -15,7 +15,7 @@ from synergy.core.intervals import Interval
 from synergy.core.model import Job, Json, Transition, Unit, job_key, unit_key
 from synergy.core.states import TERMINAL, UNIT_TERMINAL, JobState, UnitState
 from synergy.hindsight import waited_until
-from synergy.history import duration
+from synergy.history import due_of, duration
 from synergy.reading import Reading
 from synergy.words import clock, instant, who
 from synergy.words import duration as in_words
@@ -114,7 +114,7 @@ class _Teller:
     def __init__(self, reading: Reading, job: Job, unit: Unit | None, now: datetime) -> None:
         self._reading, self._job, self._unit = reading, job, unit
         self._made = [each for each in job.transitions if each.generation == job.generation]
-        self._process = reading.catalog.processes[job.process]
+        self._process = reading.catalog.processes.get(job.process)
         ended = [each.at for each in self._made if _is_end(each)] if job.state.terminal else []
         self._now = ended[-1] if ended else now
         self._steps: list[Step] = []
@@ -131,7 +131,8 @@ class _Teller:
         self._inputs(begins, requested.at if requested is not None else self._now)
         self._meanwhile(requested)
         if requested is not None:
-            self._mark(requested.at, Share.WORKER, "its unit was requested")
+            why = f": {requested.reason}" if requested.reason else ""
+            self._mark(requested.at, Share.WORKER, f"its unit was requested{why}")
         if self._unit is not None:
             complete &= not self._unit.transitions or self._unit.transitions[0].version == 2
             self._attempts(self._unit)
@@ -147,7 +148,8 @@ class _Teller:
 
     def _beginning(self) -> tuple[datetime, bool]:
         """When it could have begun at the earliest, and whether that is known for certain."""
-        job, due = self._job, self._process.due(self._job.interval)
+        job = self._job
+        due = due_of(self._reading.catalog, job.process, job.interval)
         if job.generation == 1:
             self._steps.append(Step(due, "it fell due"))
             return due, True
@@ -163,7 +165,8 @@ class _Teller:
 
     def _requested(self) -> Transition | None:
         """When its deciding unit was requested."""
-        deciding = JobState.FINAL_RUN if self._process.open_ended else JobState.IN_PROGRESS
+        in_stages = self._process is not None and self._process.open_ended
+        deciding = JobState.FINAL_RUN if in_stages else JobState.IN_PROGRESS
         return next((each for each in self._made if each.before != each.after == deciding), None)
 
     def _inputs(self, begins: datetime, until: datetime) -> None:
@@ -178,6 +181,8 @@ class _Teller:
 
     def _ends_of_inputs(self, until: datetime) -> Iterator[tuple[datetime, str]]:
         catalog, job = self._reading.catalog, self._job
+        if self._process is None:
+            return  # a firing has none
         keys = [
             job_key(given.process, one)
             for given in catalog.inputs(job.process, job.interval)

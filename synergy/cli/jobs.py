@@ -18,7 +18,7 @@ from synergy.errors import BadInput
 from synergy.history import JUST_DUE, due_of, recent_units, typical_delay
 from synergy.project import Project
 from synergy.promises import PromiseRecord
-from synergy.reading import Reading, Row
+from synergy.reading import FIRINGS_KEPT, Reading, Row
 
 #: Newest lines for people, of one process and of each of many, unless they ask for more.
 SHOWN, SHOWN_OF_EACH = 60, 10
@@ -322,5 +322,5 @@ def _firings(reading: Reading, name: str) -> list[Row]:
             reason=job.reason,
             result=job.result,
         )
-        for job in reversed(reading.firings(name, 1000))
+        for job in reversed(reading.firings(name, FIRINGS_KEPT))
     ]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from synergy import app
 from synergy.cli.output import clock, command
 from synergy.core.catalog import Catalog
+from synergy.core.freeruns import firing_interval, is_due_at
 from synergy.core.intervals import BadLabel, Interval
 from synergy.errors import BadInput, NotFound
 from synergy.project import Project
@@ -70,6 +71,40 @@ def interval_named(catalog: Catalog, process: str, label: str) -> Interval:
     return interval
 
 
+def firing_named(reading: Reading, freerun: str, text: str) -> Interval:
+    """The firing of a freerun that a label or an instant names: one that was, or one to come.
+
+    Raises:
+        BadInput: it is no instant.
+        NotFound: the freerun neither fired then nor will; with when it fires next after that.
+    """
+    registered = reading.catalog.freeruns[freerun]
+    interval = firing_interval(instant_named(text))
+    if is_due_at(registered, interval.start) or reading.document(freerun, interval) is not None:
+        return interval
+    following = registered.trigger.next_after(interval.start)
+    after = f"; the next after that is {firing_interval(following).label}" if following else ""
+    raise NotFound(
+        f"{freerun} has no firing {interval.label}: it fires {registered.trigger}{after}; "
+        f"those there were: {command(f'jobs {freerun}')}"
+    )
+
+
+def instant_named(text: str) -> datetime:
+    """An instant; in UTC, where no offset is given.
+
+    Raises:
+        BadInput: it is none.
+    """
+    try:
+        instant = datetime.fromisoformat(text)
+        return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise BadInput(
+            f"{text}: no time; accepted is such as 2026-11-20T17:30 (UTC) or 2026-11-20T17:30+02:00"
+        ) from error
+
+
 def interval_range(catalog: Catalog, process: str, text: str) -> tuple[datetime, datetime]:
     """Start and end of ``LABEL`` or ``FROM..TO`` (both included)."""
     first, dots, last = text.partition("..")
@@ -97,9 +132,8 @@ def instant_or_ago(text: str) -> datetime | timedelta:
     if found is not None:
         return timedelta(seconds=int(found[1]) * _SECONDS[found[2]])
     try:
-        instant = datetime.fromisoformat(text)
-        return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
+        return instant_named(text)
+    except BadInput:
         raise argparse.ArgumentTypeError(
             f"{text!r} is neither a duration such as 90min, 36h, 7d or 2w, nor an instant such as "
             "2026-11-20 or 2026-11-20T17:30 (UTC, where no offset is given)"

@@ -1,23 +1,35 @@
-"""``why``: what an interval waits for, the root of it first, and what happens next."""
+"""``why``: what an interval or a firing waits for, the root first, and what happens next."""
 
 import argparse
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
-from synergy.cli.naming import interval_named, process_named, reading_of
+from synergy.cli.naming import (
+    firing_named,
+    instant_named,
+    interval_named,
+    process_named,
+    reading_of,
+)
 from synergy.cli.output import Output, Styled, ago, clock, command, duration, instant
 from synergy.clock import SystemClock
+from synergy.core.intervals import Interval
 from synergy.errors import BadInput
-from synergy.explanation import Explanation, Link, explain
+from synergy.explanation import Explanation, Link, explain, explain_freerun
 from synergy.hindsight import Hindsight
 from synergy.project import Project
+from synergy.reading import Reading
 from synergy.story import Share, Story, tell
 
 
 def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
     """Options of the verb."""
-    parser.add_argument("process", metavar="PROCESS")
+    parser.add_argument("process", metavar="PROCESS", help="a process, or a freerun")
     parser.add_argument(
-        "interval", metavar="INTERVAL", help="label such as 2026-11-20T17, 2026-11-20, 2026-11"
+        "interval",
+        nargs="?",
+        metavar="INTERVAL",
+        help="label such as 2026-11-20T17, 2026-11-20, 2026-11; of a freerun the instant of a "
+        "firing, without it the one at work, due, or the latest",
     )
     parser.add_argument(
         "--at", metavar="TIME", help="as it stood then: 2026-11-20T17:30, in UTC unless it says"
@@ -27,28 +39,21 @@ def arguments(parser: argparse.ArgumentParser, verb: str) -> None:
 def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     """Explain it."""
     reading = reading_of(project)
-    process = process_named(reading.catalog, args.process)
-    interval = interval_named(reading.catalog, process, args.interval)
+    process = process_named(reading.catalog, args.process, freeruns=True)
     now = SystemClock().now()
-    if args.at is not None:
-        now = moment(args.at, now)
-        reading = Hindsight(reading, now)
-    explanation = explain(reading, process, interval, now)
-    story = tell(reading, process, interval, now) if reading.present else None
+    if process in reading.catalog.freeruns:
+        explanation = _of_freerun(args, reading, process, now)
+    else:
+        interval = _interval(args, reading, process)
+        if args.at is not None:
+            now = moment(args.at, now)
+            reading = Hindsight(reading, now)
+        explanation = explain(reading, process, interval, now)
+    asked = explanation.asked.interval
+    story = tell(reading, process, asked, now) if reading.present else None
     if output.json:
-        output.data(
-            {
-                "process": process,
-                "interval": interval.label,
-                "at": instant(now),
-                "state": explanation.asked.state.value,
-                "scheduler": explanation.standstill or "alive",
-                "root": explanation.root.content(),
-                "chain": [link.content() for link in explanation.chain],
-                "behind": explanation.behind.content(),
-                "story": story.content() if story is not None else None,
-            }
-        )
+        told = story.content() if story is not None else None
+        output.data({"at": instant(now), **explanation.content(), "story": told})
     else:
         if args.at is not None:
             output.line(f"as it stood at {clock(now)} UTC")
@@ -58,20 +63,36 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     return 0
 
 
+def _of_freerun(
+    args: argparse.Namespace, reading: Reading, name: str, now: datetime
+) -> Explanation:
+    """Of the firing that is named, or of the freerun as it stands."""
+    if args.at is not None:
+        raise BadInput(
+            f"{name} is a freerun, which is explained as it stands now; what became of a firing: "
+            f"{command(f'why {name} {args.at}')}"
+        )
+    if args.interval is None:
+        return explain_freerun(reading, name, now)
+    return explain(reading, name, firing_named(reading, name, args.interval), now)
+
+
+def _interval(args: argparse.Namespace, reading: Reading, process: str) -> Interval:
+    if args.interval is None:
+        raise BadInput(
+            f"{process} is a process of a tree: name the interval; those there are: "
+            f"{command(f'jobs {process}')}"
+        )
+    return interval_named(reading.catalog, process, args.interval)
+
+
 def moment(text: str, now: datetime) -> datetime:
     """The past moment that is meant.
 
     Raises:
         BadInput: it is no time, or lies in the future.
     """
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise BadInput(
-            f"--at {text}: no time; accepted is such as 2026-11-20T17:30 (UTC) "
-            "or 2026-11-20T17:30+02:00"
-        ) from error
-    found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    found = instant_named(text)
     if found > now:
         raise BadInput(f"--at {text}: it is {clock(now)} UTC now, and that lies in the future")
     return found
@@ -84,12 +105,16 @@ def _print(explanation: Explanation, now: datetime, output: Output) -> None:
         output.line("! ", Styled(text, "red"))
     for depth, link in enumerate(explanation.chain):
         _print_link(link, depth, now, output)
+    for lead, other in (("latest: ", explanation.latest), ("then: ", explanation.upcoming)):
+        if other is not None:
+            output.line()
+            _print_link(other, 0, now, output, lead)
     if explanation.behind.number:
         output.line(f"behind: {explanation.behind}")
 
 
-def _print_link(link: Link, depth: int, now: datetime, output: Output) -> None:
-    lead = "   " * (depth - 1) + "└─ " if depth else ""
+def _print_link(link: Link, depth: int, now: datetime, output: Output, lead: str = "") -> None:
+    lead = "   " * (depth - 1) + "└─ " if depth else lead
     output.line(f"{lead}{link.process} {link.interval.label}  ", output.state(link.state))
     indent = "   " * (depth + 1)
     output.line(f"{indent}{link.text}")

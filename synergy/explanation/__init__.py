@@ -5,6 +5,21 @@ Pure functions over a `Reading` and an instant, which ask what the scheduler ask
 """
 
 from synergy.explanation.causes import Cause, Hint, Link
-from synergy.explanation.walk import Behind, Explanation, explain, scheduler_absent
+from synergy.explanation.walk import (
+    Behind,
+    Explanation,
+    explain,
+    explain_freerun,
+    scheduler_absent,
+)
 
-__all__ = ["Behind", "Cause", "Explanation", "Hint", "Link", "explain", "scheduler_absent"]
+__all__ = [
+    "Behind",
+    "Cause",
+    "Explanation",
+    "Hint",
+    "Link",
+    "explain",
+    "explain_freerun",
+    "scheduler_absent",
+]

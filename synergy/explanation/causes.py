@@ -19,7 +19,7 @@ NOTHING = "nothing by itself"
 
 
 class Cause(StrEnum):
-    """What kind of thing holds an interval, or how it has ended."""
+    """What kind of thing holds an interval or a firing, or how it has ended."""
 
     #: The interval lies in the future.
     FUTURE = "future"
@@ -31,6 +31,10 @@ class Cause(StrEnum):
     INPUTS = "inputs"
     #: A request is reopening it together with others.
     REQUEST = "request"
+    #: The run of the firing before it is at work, and it waits for that.
+    BUSY = "busy"
+    #: A firing that was not served, or only together with a later one.
+    MISSED = "missed"
     #: Its source cannot be measured.
     SOURCE = "source"
     #: Its process is switched off.
@@ -77,6 +81,7 @@ class Cause(StrEnum):
 STUCK, _AT_WORK, _BY_THE_CLOCK = 0, 1, 2
 _WEIGHTS = {
     Cause.GIVEN_UP: STUCK,
+    Cause.MISSED: STUCK,
     Cause.OFF: STUCK,
     Cause.PAUSED: STUCK,
     Cause.NO_WORKER: STUCK,
@@ -98,7 +103,7 @@ class Hint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """One interval of the chain."""
+    """One interval or firing of the chain."""
 
     process: str
     interval: Interval

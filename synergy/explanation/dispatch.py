@@ -67,16 +67,15 @@ def with_unit(reading: Reading, job: Job, unit: Unit, now: datetime) -> Link:
     kind = "provisional unit" if unit.provisional else "unit"
     named = f"{job.process} {job.interval.label}"
     if unit.not_before is not None and unit.not_before > now:
+        printed = Hint(f"log {named}", "what it printed")
+        hurried = Hint(f"trigger {named}", "to start it at once")
         return stands(
             job,
             Cause.BACK_OFF,
             f"its {kind} failed: {unit.reason}",
             f"attempt {unit.attempt} of {unit.task.max_attempts} starts",
             unit.not_before,
-            (
-                Hint(f"trigger {named}", "to start it at once"),
-                Hint(f"log {named}", "what it printed"),
-            ),
+            (printed,) if job.process in reading.catalog.freeruns else (hurried, printed),
         )
     before = f" (before: {unit.reason})" if unit.reason else ""
     if not reading.present:

@@ -12,8 +12,10 @@ from datetime import datetime, timedelta
 from synergy.core.intervals import Interval
 from synergy.core.model import Job, Json
 from synergy.core.readiness import Awaited
+from synergy.errors import NotFound
+from synergy.explanation import firings, intervals
 from synergy.explanation.causes import STUCK, Cause, Link
-from synergy.explanation.intervals import link_of, request_in_words
+from synergy.explanation.intervals import request_in_words
 from synergy.history import recent_units, typical_duration
 from synergy.reading import Reading
 from synergy.words import clock, duration, instant
@@ -70,6 +72,10 @@ class Explanation:
     standstill: str = ""
     #: Whether it is that no scheduler is at work.
     abandoned: bool = False
+    #: Of a freerun: its latest firing that is over, and its next one, where others than that asked
+    #: about.
+    latest: Link | None = None
+    upcoming: Link | None = None
 
     @property
     def root(self) -> Link:
@@ -81,22 +87,68 @@ class Explanation:
         """The interval that was asked about."""
         return self.chain[-1]
 
+    def content(self) -> dict[str, Json]:
+        """As a plain document."""
+        latest, upcoming = self.latest, self.upcoming
+        return {
+            "process": self.asked.process,
+            "interval": self.asked.interval.label,
+            "state": self.asked.state.value,
+            "scheduler": self.standstill or "alive",
+            "root": self.root.content(),
+            "chain": [link.content() for link in self.chain],
+            "latest": latest.content() if latest is not None else None,
+            "upcoming": upcoming.content() if upcoming is not None else None,
+            "behind": self.behind.content(),
+        }
+
 
 def explain(reading: Reading, process: str, interval: Interval, now: datetime) -> Explanation:
-    """Why it stands as it does."""
+    """Why an interval of a process, or a firing of a freerun, stands as it does."""
     root, *others = _chain(reading, process, interval, now)
     chain = (_with_typical(reading, root), *others)
     ended = chain[-1].cause in (Cause.ENDED, Cause.STALE)
     if ended or not reading.present:
         after = Behind() if ended else behind(reading, process, interval, now)
         return Explanation(chain=chain, behind=after)
-    absent = scheduler_absent(reading, now)
-    return Explanation(
-        chain=chain,
-        behind=behind(reading, process, interval, now),
-        standstill=absent or _unanswered(reading, now),
-        abandoned=bool(absent),
+    explanation = Explanation(chain=chain, behind=behind(reading, process, interval, now))
+    return _with_standstill(reading, explanation, now)
+
+
+def explain_freerun(reading: Reading, name: str, now: datetime) -> Explanation:
+    """Why the firing of a freerun that is at work, due, to come or was the latest stands as it
+    does; with what was before and what comes next.
+
+    Raises:
+        NotFound: it has never fired, and its trigger names no instant any more.
+    """
+    asked = firings.in_question(reading, name, now)
+    if asked is None:
+        raise NotFound(f"{name} has never fired, and never will by its trigger")
+    explanation = explain(reading, name, asked, now)
+    over = firings.latest_over(reading, name)
+    following = firings.upcoming(reading, name, now)
+    if explanation.asked.cause is Cause.OFF:
+        following = None  # it does not fire either
+    explanation = replace(
+        explanation,
+        latest=None if over is None else _other(reading, name, over.interval, asked, now),
+        upcoming=None if following is None else _other(reading, name, following, asked, now),
     )
+    return _with_standstill(reading, explanation, now)
+
+
+def _other(
+    reading: Reading, name: str, interval: Interval, asked: Interval, now: datetime
+) -> Link | None:
+    """The link of a firing, where it is not that asked about."""
+    return None if interval == asked else firings.link_of(reading, name, interval, now)
+
+
+def _with_standstill(reading: Reading, explanation: Explanation, now: datetime) -> Explanation:
+    absent = scheduler_absent(reading, now)
+    standstill = absent or _unanswered(reading, now)
+    return replace(explanation, standstill=standstill, abandoned=bool(absent))
 
 
 def _with_typical(reading: Reading, root: Link) -> Link:
@@ -161,7 +213,7 @@ def _waits(reading: Reading, process: str, interval: Interval, now: datetime) ->
 
 def _chain(reading: Reading, process: str, interval: Interval, now: datetime) -> tuple[Link, ...]:
     """Breadth first, the worst before the better: the nearest of the worst roots is found."""
-    chains: list[tuple[Link, ...]] = [(link_of(reading, process, interval, now),)]
+    chains: list[tuple[Link, ...]] = [(_link(reading, process, interval, now),)]
     roots: list[tuple[Link, ...]] = []
     seen = {(process, interval.start)}
     for chain in chains:  # it grows while it is walked
@@ -179,8 +231,14 @@ def _chain(reading: Reading, process: str, interval: Interval, now: datetime) ->
         reading.look_at(_active(reading, following))
         for awaited in following:
             seen.add((awaited.process, awaited.interval.start))
-            chains.append((link_of(reading, awaited.process, awaited.interval, now), *chain))
+            chains.append((_link(reading, awaited.process, awaited.interval, now), *chain))
     return min(roots, key=lambda chain: chain[0].weight)
+
+
+def _link(reading: Reading, process: str, interval: Interval, now: datetime) -> Link:
+    if process in reading.catalog.freeruns:
+        return firings.link_of(reading, process, interval, now)
+    return intervals.link_of(reading, process, interval, now)
 
 
 def _active(reading: Reading, places: Iterable[Awaited]) -> Iterator[Job]:

@@ -12,7 +12,7 @@ from synergy.core.intervals import Interval
 from synergy.core.model import BoxRecord, Job, Request, Unit, embryo
 from synergy.core.states import JobState
 from synergy.errors import BadInput, NotFound, SynergyError
-from synergy.explanation import explain
+from synergy.explanation import explain, explain_freerun
 from synergy.mx.actions import ask_for, interval_named, wish_of
 from synergy.mx.console import Console
 from synergy.mx.openapi import document
@@ -207,18 +207,18 @@ def why(console: Console, call: Call) -> Response:
         process = _registered(picture, call.path["process"])
         interval = interval_named(picture, process.name, call.path["label"])
     found = console.living.consult(lambda known: explain(known, process.name, interval, call.now))
-    return console.data(
-        {
-            "process": process.name,
-            "interval": interval.label,
-            "at": instant(call.now),
-            "state": found.asked.state.value,
-            "scheduler": found.standstill or "alive",
-            "root": found.root.content(),
-            "chain": [link.content() for link in found.chain],
-            "behind": found.behind.content(),
-        }
-    )
+    return console.data({"at": instant(call.now), **found.content()})
+
+
+def why_freerun(console: Console, call: Call) -> Response:
+    """Why a freerun runs, waits, or did not run, and when it fires next."""
+    name = call.path["freerun"]
+    with console.living.picture() as picture:
+        if name not in picture.catalog.freeruns:
+            known = ", ".join(picture.catalog.freeruns) or "none"
+            raise NotFound(f"no freerun {name!r} is registered; known are {known}")
+    found = console.living.consult(lambda known: explain_freerun(known, name, call.now))
+    return console.data({"at": instant(call.now), **found.content()})
 
 
 def jobs(console: Console, call: Call) -> Response:

@@ -10,13 +10,12 @@ since when nothing is heard, and the next look that is answered ends that.
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Final, TypeVar
 
-from synergy.core.admission import Counted
 from synergy.core.catalog import Catalog
-from synergy.core.model import Lease
+from synergy.core.model import Job, Lease
 from synergy.core.switches import switches_of
 from synergy.core.timetable import Timetable
 from synergy.errors import NotFound, SynergyError, Unreachable
@@ -235,7 +234,6 @@ class Glance(Reading):
         self._seen = {**picture.held}
         self.switches = dict(picture.switches)
 
-    def under_way(self) -> Counted:
-        """What `admission.obstacles` consults; firings are asked for when one wants to know."""
-        firings = [job for job in self.store.active_jobs() if job.process in self.catalog.freeruns]
-        return Counted(self.catalog, self.switches, (*self.timetable.active.values(), *firings))
+    def _active_jobs(self) -> Sequence[Job]:
+        """Firings are in no picture: they are asked for when one wants to know."""
+        return self.store.active_jobs()

@@ -236,6 +236,15 @@ API: Final = (
         gives=_object(process="string", interval="string", chain="array"),
     ),
     Route(
+        name="api_why_freerun",
+        path="/api/v1/freeruns/<freerun>/why",
+        role=Role.VIEWER,
+        answer=api.why_freerun,
+        kind="api",
+        summary="Why a freerun runs, waits, or did not run, and when it fires next",
+        gives=_object(process="string", interval="string", chain="array"),
+    ),
+    Route(
         name="api_jobs",
         path="/api/v1/jobs",
         role=Role.VIEWER,

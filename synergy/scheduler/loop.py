@@ -77,7 +77,7 @@ from synergy.leases import LEADER, LeaseWatch
 from synergy.logs import logger
 from synergy.ports import STANDBY, Bell, Clock, Listener, Publisher, Store
 from synergy.presence import Forgetting, read_workers
-from synergy.reading import read_loaded
+from synergy.reading import FIRINGS_KEPT, read_loaded
 from synergy.scheduler.promises import PromiseWatch
 from synergy.scheduler.retention import Retention
 from synergy.scheduler.sources import Sources
@@ -97,8 +97,6 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 BATCH = 2000
 #: Entries of the feed that are kept behind the ledgers, for those who read it (retention).
 FEED_KEPT = 100_000
-#: Firings of a freerun that are remembered.
-FIRINGS_KEPT = 1000
 #: So many jobs that move alike in one turn share one line of the log.
 MANY = 4
 

@@ -141,6 +141,19 @@ def test_why_answers_for_a_past_moment(running: Any) -> None:
     )
 
 
+def test_why_tells_when_a_freerun_fires_and_why_it_did_not(running: Any) -> None:
+    told = running.json("why", "ping", "2031-01-01")
+    assert (told["process"], told["root"]["cause"]) == ("ping", "future")
+    assert told["root"]["at"] == "2031-01-01T00:00:00Z"
+    lines = running.ok("why", "ping", "2031-01-01").splitlines()
+    assert lines[0].startswith("ping 2031-01-01T00:00:00Z  · embryo")
+    assert lines[1] == "   its time has not come; its trigger: cron 0 0 1 1 *"
+    early = running.json("why", "ping", "2024-01-01")
+    assert early["root"]["cause"] == "missed"
+    now = running.json("why", "ping")
+    assert now["upcoming"] is None or now["upcoming"]["cause"] == "future"
+
+
 def test_why_of_what_has_ended_says_so(running: Any) -> None:
     told = running.json("why", "hour", "2024-05-12T00")
     assert [link["state"] for link in told["chain"]] == ["processed"]
@@ -257,8 +270,10 @@ WRONG = [
     (["why", "hour", "2031-01-01T00"], 3, "spans from 2024-05-12 00:00 until 2024-05-17 00:00"),
     (["why", "hour", "2024-05-12"], 2, "such as 2026-11-20T12"),
     (["why", "day", "2024051207"], 2, "such as 2026-11-20"),
-    (["why", "ping", "2024-05-12"], 2, "trigger ping"),
-    (["why", "day"], 2, "required: INTERVAL"),
+    (["why", "ping", "2024-05-12"], 3, "the next after that is 2025-01-01T00:00:00Z"),
+    (["why", "ping", "monday"], 2, "such as 2026-11-20T17:30 (UTC)"),
+    (["why", "ping", "--at", "2026-01-01"], 2, "why ping 2026-01-01"),
+    (["why", "day"], 2, "name the interval"),
     (["why", "day", "2024-05-12", "--at", "noon"], 2, "such as 2026-11-20T17:30 (UTC)"),
     (["why", "day", "2024-05-12", "--at", "2924-05-12"], 2, "lies in the future"),
     (["jobs", "hour", "2024-05-13T00..2024-05-12T00"], 2, "before it begins"),

@@ -14,7 +14,7 @@ from werkzeug.test import Client, TestResponse
 
 from synergy import Context, daily, freerun, hourly, monthly, tree
 from synergy.app import save_context, versioned_catalog
-from synergy.core.context import to_document
+from synergy.core.context import to_document, with_starts
 from synergy.mx import passwords
 from synergy.mx.addresses import Address, Transport
 from synergy.mx.console import Console, Setting
@@ -143,7 +143,8 @@ def build(tmp_path: Path) -> Iterator[Build]:
     ) -> House:
         database = tmp_path / "s.db"
         store = open_store(f"sqlite:///{database}")
-        save_context(store, to_document(context), 0)
+        now = datetime.fromisoformat(at)
+        save_context(store, with_starts(to_document(context), None, now), 0)
         stage = Stage(context, at, store=store)
         rings: list[str] = []
         console = Console(

@@ -416,7 +416,7 @@ def test_answers_are_as_described(house: House, route: Any) -> None:
         return
     house.stage.request("reprocess", "site_hourly", FAILED, reason="x")  # r1
     path = route.path.replace("<process>", "site_hourly").replace("<path:label>", FAILED)
-    path = path.replace("<id>", "r1")
+    path = path.replace("<id>", "r1").replace("<freerun>", "sweep")
     query = {"api_intervals": "?process=site_hourly", "api_changes": "?after=0"}
     answer = house.browser(Role.VIEWER).get(path + query.get(route.name, ""))
     assert answer.status_code == 200

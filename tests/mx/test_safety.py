@@ -50,6 +50,7 @@ MATRIX = {
         *("boxes", "search", "logout", "freeruns", "freerun", "firing_log"),
         *("api_status", "api_processes", "api_intervals", "api_interval", "api_why", "api_jobs"),
         *("api_requests", "api_request", "api_boxes", "api_changes", "api_openapi"),
+        "api_why_freerun",
     },
     Role.OPERATOR: {"plan", "act", "fire", "api_file_request"},
     Role.ADMIN: {"audit"},
