@@ -76,7 +76,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     for request in play.answers():
         if request.state == "refused":
             output.note(f"{_asked(request, play.catalog)} was refused: {request.answer['why']}")
-        elif not request.answer.get("touched"):
+        elif not (request.answer.get("touched") or request.answer.get("changed")):
             output.note(f"{_asked(request, play.catalog)} changed nothing")
     return SynergyError.exit_code if play.summary().violations else 0
 
@@ -220,20 +220,35 @@ def _lines(entries: Iterable[FeedEntry]) -> Iterator[str]:
 def _tell(play: Play, zone: str, output: Output) -> None:
     """The story: a line for each transition that matters, and the end of it in words."""
     info = ZoneInfo(zone)
-    rows = [
-        (_clock(entry.transition.at, info), *row)
+    told = [
+        (entry.transition.at, row)
         for entries in play.run()
         for entry in entries
         if (row := _row(entry, output)) is not None
     ]
-    if rows:
+    # The feed does not tell of switches; what follows from one comes after it.
+    told = sorted([*_switched(play), *told], key=lambda each: each[0])
+    if told:
+        rows = [(_clock(at, info), *row) for at, row in told]
         output.table((f"time ({zone})", "process", "interval", "", ""), rows)
         output.line()
     for sentence in _in_words(play, play.summary(), info):
         output.line(sentence)
 
 
-def _row(entry: FeedEntry, output: Output) -> tuple[str, str, Styled, str] | None:
+#: Process, label, what happened, and why.
+_Row = tuple[str, str, Styled, str]
+
+
+def _switched(play: Play) -> Iterator[tuple[datetime, _Row]]:
+    """The processes that were switched off and on."""
+    for request in play.answers():
+        if request.answer.get("changed") and request.answered_at is not None:
+            how = "⏻ on" if request.options["on"] else "⏻ off"
+            yield request.answered_at, (request.process, "", Styled(how, "yellow"), request.reason)
+
+
+def _row(entry: FeedEntry, output: Output) -> _Row | None:
     """What is told of a transition; None where another line tells it.
 
     A job's dispatch shows as the start of its unit, the end of a unit as that of its job.
@@ -299,9 +314,10 @@ def _clock(when: datetime, info: ZoneInfo) -> str:
 
 def _asked(request: Request, catalog: Catalog) -> str:
     calendar = catalog.processes[request.process].calendar
-    labels = " ".join(calendar.starting_at(start).label for start in request.starts)
-    at = instant(request.filed_at)
-    return f"request {request.id} ({request.action} {request.process} {labels} at {at})"
+    labels = [calendar.starting_at(start).label for start in request.starts]
+    action = ("on" if request.options["on"] else "off") if not labels else request.action
+    what = " ".join((action, request.process, *labels))
+    return f"request {request.id} ({what} at {instant(request.filed_at)})"
 
 
 # options

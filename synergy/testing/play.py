@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
 
+from synergy.core import admission
 from synergy.core.catalog import Catalog
 from synergy.core.intervals import Interval
 from synergy.core.model import (
@@ -226,7 +227,11 @@ class Play:
                 yield Held(job, f"attempt {unit.attempt} is {unit.state.value}{why}")
                 continue
             verdict = judge(timetable, job, now, final=True)
-            yield Held(job, str(verdict.for_[0]) if isinstance(verdict, Waiting) else "")
+            if isinstance(verdict, Waiting):
+                yield Held(job, str(verdict.for_[0]))
+                continue
+            obstacle = next(admission.obstacles(self.scheduler.engine, job.process), None)
+            yield Held(job, "" if obstacle is None else str(obstacle))
 
     # time
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from synergy.core.building import CatalogError, build
+from synergy.core.building import CATCH_UPS, CatalogError, build
 from synergy.core.catalog import Catalog
 from synergy.core.context import After, Context, ProcessDeclaration, TreeDeclaration
 from synergy.core.intervals import BadCalendar, BadLabel, Calendar, Granularity, Interval
@@ -43,6 +43,9 @@ _OPTIONS: Final = tuple(
     for option in schema("scenario")["properties"]["processes"]["items"]["properties"]
     if option not in ("name", "after")
 )
+
+#: Actions that switch a process: off, and on.
+_SWITCHES: Mapping[str, bool] = {"off": False, "on": True}
 
 #: Process, interval label, generation, attempt; None where all are meant.
 _Key = tuple[str, str | None, int | None, int | None]
@@ -252,12 +255,13 @@ class _Reader:
         # A tree of their own has their options checked like those of all others.
         rest = [process for process in declared.values() if process.name not in owners] + spare
         strays = [_stray(process, zone, clock) for process in rest]
+        given = self.document.get("pools")
+        pools = given if isinstance(given, dict) else {}
+        context = Context(*trees, *strays, sources={SOURCE: ENTRY}, pools=pools)
         try:
-            self.catalog = build(
-                Context(*trees, *strays, sources={SOURCE: ENTRY}), clock or datetime.now(UTC)
-            )
+            self.catalog = build(context, clock or datetime.now(UTC))
         except CatalogError as error:
-            self.problems += error.problems
+            self.problems += [each.replace("Context(pools=…)", "pools") for each in error.problems]
 
     # what happens
 
@@ -297,19 +301,44 @@ class _Reader:
             if at is not None and clock is not None and until is not None:
                 if not clock <= at <= until:
                     self._problem(f"{place}.at", f"{item['at']!r} is not from clock to until")
-            interval = self._interval(place, item)
-            if at is not None and interval is not None:
+            on = _SWITCHES.get(str(item.get("action")))
+            asked = self._named(place, item) if on is None else self._switched(place, item, on)
+            if at is not None and asked is not None:
                 requests.append(
                     Request(
                         id=f"r{len(requests) + 1}",
-                        action=str(item.get("action")),
                         process=str(item.get("process")),
-                        starts=(interval.start,),
                         filed_at=at,
                         reason=str(item.get("reason", "")),
+                        **asked,
                     )
                 )
         return requests
+
+    def _named(self, place: str, item: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What a request asks for an interval; None where that cannot be told."""
+        if "interval" not in item:
+            self._problem(place, '"interval" is missing')
+        if "catch_up" in item:
+            self._problem(f"{place}.catch_up", 'only "on" takes it')
+        interval = self._interval(place, item)
+        if interval is None:
+            return None
+        return {"action": str(item.get("action")), "starts": (interval.start,)}
+
+    def _switched(self, place: str, item: Mapping[str, Any], on: bool) -> dict[str, Any] | None:
+        """How a request switches a process; None where that cannot be told."""
+        policy = item.get("catch_up")
+        if "interval" in item:
+            self._problem(f"{place}.interval", "a process is switched as a whole: leave it out")
+        if policy is not None and not on:
+            self._problem(f"{place}.catch_up", 'only "on" takes it')
+        elif policy is not None and policy not in CATCH_UPS:
+            self._problem(f"{place}.catch_up", f"{policy!r} is none of {', '.join(CATCH_UPS)}")
+        if not self._known(place, item):
+            return None
+        options = {"on": on} if policy is None else {"on": on, "catch_up": policy}
+        return {"action": "switch", "starts": (), "options": options}
 
     def _known(self, place: str, item: Mapping[str, Any]) -> bool:
         """Whether it names a process that there is; said where it does not."""

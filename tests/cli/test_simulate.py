@@ -143,6 +143,22 @@ def test_a_request_that_changes_nothing_is_told_of(simulate: Simulate) -> None:
     assert json.loads(out.splitlines()[-1])["jobs"]["skipped"] == 1
 
 
+def test_a_switch_that_changes_nothing_is_told_of_and_one_that_does_is_in_the_story(
+    simulate: Simulate,
+) -> None:
+    at = {"at": "2026-10-26T00:30:00Z", "process": "copy", "reason": "too soon"}
+    later = {"at": "2026-10-26T02:00:00Z", "process": "copy"}
+    requests = [{**at, "action": "off"}, {**later, "action": "on"}, {**later, "action": "on"}]
+    code, out, err = simulate({**SCENARIO, "requests": [*SCENARIO["requests"], *requests]})
+    assert code == 0
+    assert err == "request r4 (on copy at 2026-10-26T02:00:00Z) changed nothing\n"
+    told = [line for line in out.splitlines() if "⏻" in line]
+    assert [line.split()[2:] for line in told] == [
+        ["copy", "⏻", "off", "too", "soon"],
+        ["copy", "⏻", "on"],
+    ]
+
+
 def test_a_story_of_nothing(simulate: Simulate) -> None:
     code, out, _ = simulate({**SCENARIO, "until": SCENARIO["clock"], "requests": []})
     assert (code, out.splitlines()[0]) == (
@@ -157,10 +173,15 @@ def test_the_same_scenario_gives_the_same_bytes_whatever_the_hashes(tmp_path: Pa
     scenario = {
         "clock": "2026-01-01T00:00Z",
         "until": "2026-01-02T02:00Z",
-        "workers": 2,
-        "processes": [{"name": name, **measured} for name in names],
+        "workers": 3,
+        "pools": {"db": 2},
+        "processes": [{"name": name, "pool": "db", **measured} for name in names],
         "trees": [{"name": f"of_{name}", "processes": [name]} for name in names],
         "outcomes": [{"process": "p3", "attempt": 1, "outcome": "failed"}],
+        "requests": [
+            {"at": "2026-01-01T03:10Z", "action": "off", "process": "p1"},
+            {"at": "2026-01-01T09:10Z", "action": "on", "process": "p1", "catch_up": "latest"},
+        ],
     }
     (tmp_path / "scenario.json").write_text(json.dumps(scenario))
     seen = set()
@@ -191,6 +212,11 @@ def with_process(**given: Any) -> dict[str, Any]:
 
 def with_outcome(**given: Any) -> dict[str, Any]:
     return edited(outcomes=[{"process": "hour", **given}])
+
+
+def switched(action: str, **given: Any) -> dict[str, Any]:
+    named = {"at": SCENARIO["clock"], "action": action, "process": "day", **given}
+    return edited(requests=[named])
 
 
 def with_request(**given: Any) -> dict[str, Any]:
@@ -226,6 +252,11 @@ BAD: list[tuple[Any, str]] = [
     (with_process(lag="soon"), "lag 'soon' is not a number of seconds"),
     (with_process(backoff=-1), "backoff -1 is not a number of seconds"),
     (with_process(time_limit=0), "time_limit 0 lets nothing run"),
+    (with_process(pool="db"), "pool 'db' is none that pools names; known are"),
+    (edited(pools={"db": 0}), 'pools pool "db": limit 0 is not a whole number from 1 up'),
+    (edited(pools={"a b": 1}), 'pools pool "a b": a name is made of letters'),
+    (edited(pools=["db"]), 'pools: ["db"] is not an object'),
+    (with_process(catch_up="some"), "catch_up 'some' is none of all, latest, none"),
     (with_process(max_attempts=0), "max_attempts 0 is not a whole number from 1 up"),
     (with_process(parallel=0), "parallel 0 is not a whole number from 1 up"),
     (with_process(every="now and then"), "trigger 'now and then' names no kind of trigger"),
@@ -257,6 +288,12 @@ BAD: list[tuple[Any, str]] = [
     (with_request(at="2026-10-26"), "requests[0].at: '2026-10-26' has no offset"),
     (with_request(at="2027-01-01T00:00Z"), "is not from clock to until"),
     (with_request(action="repeat"), 'requests[0].action: "repeat" is none of reprocess, skip'),
+    (with_request(action=["off"]), 'requests[0].action: ["off"] is none of reprocess, skip, off'),
+    (with_request(action="off"), "requests[0].interval: a process is switched as a whole"),
+    (with_request(catch_up="all"), 'requests[0].catch_up: only "on" takes it'),
+    (switched("off", catch_up="all"), 'requests[0].catch_up: only "on" takes it'),
+    (switched("on", catch_up="some"), "requests[0].catch_up: 'some' is none of all, latest, none"),
+    (switched("on", process="moon"), 'requests[0].process: "moon" is none of the processes'),
     (with_request(process="moon"), 'requests[0].process: "moon" is none of the processes'),
     (with_request(interval="7"), "requests[0].interval: '7' is no interval of the hourly"),
     (edited(requests=[{}]), 'requests[0]: "at" is missing'),

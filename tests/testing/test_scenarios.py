@@ -213,6 +213,68 @@ def test_priority_goes_first_and_parallel_limits_a_process() -> None:
     assert Story(slow).of("hour@2024-05-01T01#1")[0] == "01T03:00:00 in_progress"
 
 
+def test_a_pool_is_shared_and_the_highest_priority_has_its_place() -> None:
+    hours = [{**HOUR, "name": name, "pool": "db"} for name in "abc"]
+    hours[2]["priority"] = 1
+    document = scenario(
+        *hours, pools={"db": 1}, until="2024-05-01T01:30:00Z", default={"duration": 60}
+    )
+    story = Story(document)
+    assert [key[0] for key in story.started()] == ["c", "a", "b"]
+    assert story.of("b@2024-05-01T00#1") == ["01T01:02:00 in_progress", "01T01:03:00 processed"]
+    assert story.summary.violations == 0
+    wider = Story({**document, "pools": {"db": 3}})
+    assert {story.of(f"{name}@2024-05-01T00#1")[0] for story in [wider] for name in "abc"} == {
+        "01T01:00:00 in_progress"
+    }
+
+
+def test_what_waits_for_its_pool_in_the_end_says_so() -> None:
+    hours = [{**HOUR, "name": name, "pool": "db"} for name in "ab"]
+    story = Story(scenario(*hours, pools={"db": 1}, default={"duration": 1e6}))
+    because = {one.job.process: one.because for one in story.play.held()}
+    assert because["b"] == ("pool db is full: 1 unit is out (1 of a), and no more than 1 may be")
+
+
+def switch(at: str, action: str, **more: Any) -> dict[str, Any]:
+    return {"at": f"2024-05-01T{at}:00Z", "action": action, "process": "hour", **more}
+
+
+@pytest.mark.parametrize(
+    ("policy", "processed"),
+    [({"catch_up": "all"}, "0123456"), ({"catch_up": "latest"}, "0156"), ({}, "0123456")],
+)
+def test_a_process_is_switched_off_and_on_again(policy: dict[str, str], processed: str) -> None:
+    requests = [switch("02:30", "off", reason="moved"), switch("06:30", "on", **policy)]
+    story = Story(scenario(HOUR, until="2024-05-01T07:30:00Z", requests=requests))
+    assert [
+        hour for hour in "0123456" if story.state(f"hour@2024-05-01T0{hour}") == "processed"
+    ] == [*processed]
+    skipped = [hour for hour in "0123456" if hour not in processed]
+    for hour in skipped:
+        assert story.reasons(f"hour@2024-05-01T0{hour}")[0].startswith("not caught up: ")
+    assert story.at("hour@2024-05-01T05", "in_progress") >= datetime(2024, 5, 1, 6, 30, tzinfo=UTC)
+    assert [answer.answer["changed"] for answer in story.play.answers()] == [True, True]
+    assert story.summary.violations == 0
+
+
+def test_what_a_process_says_of_catching_up_counts_where_the_switch_says_nothing() -> None:
+    requests = [switch("02:30", "off"), switch("06:30", "on")]
+    hours = {**HOUR, "catch_up": "none"}
+    story = Story(scenario(hours, until="2024-05-01T07:30:00Z", requests=requests))
+    states = [story.state(f"hour@2024-05-01T0{hour}") for hour in range(7)]
+    assert states == ["processed"] * 2 + ["skipped"] * 4 + ["processed"]
+
+
+def test_what_is_off_in_the_end_is_told() -> None:
+    document = scenario(
+        HOUR, until="2024-05-01T04:30:00Z", requests=[switch("02:30", "off", reason="moved")]
+    )
+    held = [*Story(document).play.held()]
+    assert [one.job.interval.label for one in held] == ["2024-05-01T02", "2024-05-01T03"]
+    assert held[0].because == "hour is switched off since 2024-05-01 02:30:00 UTC: moved"
+
+
 def test_a_lost_worker_holds_its_slot_until_it_is_missed() -> None:
     hours = [{"name": name, "granularity": "hourly"} for name in "ab"]
     lost = outcome("2024-05-01T00", "lost", process="a", attempt=1, duration=0)
