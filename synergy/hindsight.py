@@ -110,7 +110,7 @@ class Hindsight(Reading):
         }
 
     def _timetable_at(self, reading: Reading, undone: dict[str, FeedEntry]) -> Timetable:
-        timetable = reading.timetable.copy()
+        stood: list[tuple[str, Interval, Job | None]] = []
         self._documents: dict[tuple[str, datetime], Job] = {}
         moved = [
             entry
@@ -125,14 +125,10 @@ class Hindsight(Reading):
             for entry in batch:
                 job = documents.get(entry.key) or embryo(entry.process, entry.interval)
                 before = self._job_before(job, entry.transition, out)
-                ended = before if before is not None and before.state.terminal else None
-                standing = ended.standing if ended is not None else None
-                timetable.ledgers[entry.process].put(entry.interval, standing)
-                timetable.active.pop((entry.process, entry.interval.start), None)
+                stood.append((entry.process, entry.interval, before))
                 if before is not None:
                     self._documents[entry.process, entry.interval.start] = before
-                    timetable.put(before)
-        return timetable
+        return reading.timetable.amended(stood)
 
     def _job_before(
         self, job: Job, first: Transition, out: dict[tuple[str, datetime, int], Unit]

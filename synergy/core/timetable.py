@@ -208,12 +208,35 @@ class Timetable:
         #: Whether any job may be marked stale.
         self._marks = False
 
-    def copy(self) -> "Timetable":
-        """One of its own that stands the same."""
+    def amended(self, stood: Iterable[tuple[str, Interval, Job | None]]) -> "Timetable":
+        """A copy in which these jobs stand so; None: nothing was ever written of that one.
+
+        A ledger is built when it is consulted first: who asks about one process waits for no other.
+        """
+        standings: dict[str, list[tuple[Interval, Standing | None]]] = {}
         same = Timetable(self.catalog)
-        ledgers = self.ledgers
-        same.ledgers = LedgersOnDemand(ledgers, lambda name: ledgers[name].copy())
         same.active, same._marks = dict(self.active), self._marks
+        for name, interval, job in stood:
+            key = (name, interval.start)
+            same.active.pop(key, None)
+            standing = None
+            if job is not None:
+                ended = job.state in TERMINAL
+                if ended and not job.holds:
+                    same._marks = same._marks or job.outdated
+                else:
+                    same.active[key] = job
+                if ended and not (job.holds and job.generation > 1):
+                    standing = job.standing
+            standings.setdefault(name, []).append((interval, standing))
+
+        def built(name: str) -> Ledger:
+            ledger = self.ledgers[name].copy()
+            for interval, standing in standings.get(name, ()):
+                ledger.put(interval, standing)
+            return ledger
+
+        same.ledgers = LedgersOnDemand(self.ledgers, built)
         return same
 
     def load(
