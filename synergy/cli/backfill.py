@@ -27,10 +27,9 @@ from synergy.core.backfills import (
     units_out,
 )
 from synergy.core.intervals import Interval
-from synergy.core.lanes import CHANGES
+from synergy.core.lanes import CHANGES, needs_run
 from synergy.core.model import Json, job_key
 from synergy.core.states import TERMINAL, JobState
-from synergy.core.switches import NOT_CAUGHT_UP
 from synergy.errors import BadInput, Conflict, NotFound
 from synergy.history import recent_units, typical_duration
 from synergy.project import Project
@@ -248,14 +247,11 @@ def _reasons(
         for interval, standing in standings.items():
             if standing is None:
                 yield interval, "open, and runs anyway"
-            elif standing.state is JobState.FAILED:
-                yield interval, "failed"
-            elif standing.state is JobState.SKIPPED:
-                job = jobs.get(job_key(process, interval))
-                recorded = job is not None and job.reason.startswith(NOT_CAUGHT_UP)
-                yield interval, "not caught up" if recorded else "skipped by somebody"
-            else:
-                yield interval, "marked stale" if standing.outdated else "finished"
+                continue
+            job = jobs.get(job_key(process, interval))
+            need = needs_run(standing, "" if job is None else job.reason)
+            skipped_by = standing.state is JobState.SKIPPED
+            yield interval, need or ("skipped by somebody" if skipped_by else "finished")
 
 
 def _plan(args: argparse.Namespace, reading: Reading, planned: Planned, output: Output) -> int:

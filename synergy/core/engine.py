@@ -835,11 +835,12 @@ class Engine:
         request: Request,
         places: list[plans.Place],
         targets: Iterable[Key],
+        wanted: Callable[[Job], bool],
         then: Callable[[datetime], None],
         now: datetime,
     ) -> None:
         """See `lanes.Desk`."""
-        self.operations.carry(request, places, targets, then, now)
+        self.operations.carry(request, places, targets, wanted, then, now)
 
     def release(self, job: Job, request: str, now: datetime) -> None:
         """See `lanes.Desk`."""

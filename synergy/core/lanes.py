@@ -33,10 +33,11 @@ from synergy.core.catalog import Catalog, Input
 from synergy.core.commands import Command, SaveDocument
 from synergy.core.events import DocumentRefused, DocumentSaved
 from synergy.core.intervals import Interval
-from synergy.core.model import Documents, Job, Json, Request, Unit
+from synergy.core.model import Documents, Job, Json, Request, Standing, Unit
 from synergy.core.operations import answered
 from synergy.core.plans import Key, Place
 from synergy.core.states import TERMINAL, JobState
+from synergy.core.switches import NOT_CAUGHT_UP
 from synergy.core.timetable import Timetable
 
 #: Places that are looked at in one turn of the loop, while what is built on targets is held.
@@ -63,10 +64,12 @@ class Desk(Protocol):
         request: Request,
         places: list[Place],
         targets: Iterable[Key],
+        wanted: Callable[[Job], bool],
         then: Callable[[datetime], None],
         now: datetime,
     ) -> None:
-        """Have these held but for the targets, then the targets reopened, then go on."""
+        """Have these held but for the targets, then of the targets reopened what is wanted, then
+        go on."""
 
     def release(self, job: Job, request: str, now: datetime) -> None:
         """Take a hold off, unless the job is just being written."""
@@ -388,8 +391,7 @@ class Lanes:
         """Open the last batch, which may not be opened yet."""
         name, front = lane.backfill.process, lane.backfill.front
         batch = lane.backfill.batch(self._calendar(lane))
-        targets = [interval for interval in batch if self._is_wanted(lane, interval)]
-        places = [*self._consumers(lane, targets, now)]
+        places = [*self._consumers(lane, batch, now)]
 
         def done(now: datetime) -> None:
             lane.opened = front
@@ -401,15 +403,7 @@ class Lanes:
             for key in list(lane.held):
                 self._try_release(lane, key, now)
 
-        self._carry(lane, places, {(name, interval.start) for interval in targets}, done, now)
-
-    def _is_wanted(self, lane: Lane, interval: Interval) -> bool:
-        """Whether a target needs to run again by now."""
-        standing = self._desk.timetable.standing(lane.backfill.process, interval)
-        if standing is None:  # it runs anyway, and is to know that it was meant
-            return True
-        missed = standing.state in (JobState.FAILED, JobState.SKIPPED)
-        return lane.backfill.force or missed or standing.outdated
+        self._carry(lane, places, {(name, interval.start) for interval in batch}, done, now)
 
     def _consumers(self, lane: Lane, targets: Iterable[Interval], now: datetime) -> Iterator[Place]:
         """Targets, and what is built on them and not held yet, who consumes first."""
@@ -441,7 +435,10 @@ class Lanes:
             lane.busy = False
             then(now)
 
-        self._desk.carry(lane.backfill.as_request(), places, targets, done, now)
+        def wanted(job: Job) -> bool:
+            return lane.backfill.force or bool(needs_run(job.standing, job.reason))
+
+        self._desk.carry(lane.backfill.as_request(), places, targets, wanted, done, now)
 
     # how jobs stand
 
@@ -578,6 +575,18 @@ def _change(request: Request) -> object:
 def _about(request: Request) -> str:
     """The id of the backfill that a request begins or changes."""
     return request.of or str(request.options.get("id", request.id))
+
+
+def needs_run(standing: Standing, reason: str) -> str:
+    """What an interval that has ended so needs a run for, in words; empty where it needs none: its
+    result stands, or somebody has skipped it."""
+    match standing.state:
+        case JobState.FAILED:
+            return "failed"
+        case JobState.SKIPPED:
+            return "not caught up" if reason.startswith(NOT_CAUGHT_UP) else ""
+        case _:
+            return "marked stale" if standing.outdated else ""
 
 
 def slots_for(catalog: Catalog, name: str, told: int) -> int:

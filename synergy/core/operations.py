@@ -96,6 +96,8 @@ class _Operation:
     left: dict[Key, str] = field(default_factory=dict)
     #: Of a part of something larger: what to do at its end; nobody waits for an answer.
     then: Callable[[datetime], None] | None = None
+    #: Whether a target is to be reopened, by how it stands.
+    wanted: Callable[[Job], bool] = lambda job: True
 
 
 class _Refusal(Exception):
@@ -138,12 +140,15 @@ class Operations:
         request: Request,
         places: list[Place],
         targets: Iterable[Key],
+        wanted: Callable[[Job], bool],
         then: Callable[[datetime], None],
         now: datetime,
     ) -> None:
-        """Carry out a part of something larger: hold all but the targets, and reopen these."""
+        """Carry out a part of something larger: hold all but the targets, and of these reopen what
+        is wanted."""
         phases = deque(_Phase(name, places) for name in ("hold", "reopen"))
-        part = _Operation(request, request, places, frozenset(targets), phases, then=then)
+        part = _Operation(request, request, places, frozenset(targets), phases)
+        part.then, part.wanted = then, wanted
         self._parts.append(part)
         self._next_operation(now)
 
@@ -453,7 +458,7 @@ class Operations:
                 )
             case "reopen" if target and operation.then is not None and not job.state.terminal:
                 return machines.noted(job, request.id, now)  # it runs anyway, and once is enough
-            case "reopen" if target and self._is_fenced(operation, key):
+            case "reopen" if target and operation.wanted(job) and self._is_fenced(operation, key):
                 return machines.reopened(
                     process.machine, job, request.id, now, target=True, hold=False, reason=why
                 )

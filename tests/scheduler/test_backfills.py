@@ -459,6 +459,19 @@ def test_one_whose_process_is_not_registered_may_be_canceled() -> None:
     assert not stage.scheduler.engine.lanes.lanes
 
 
+def test_what_somebody_skipped_since_it_was_planned_stays_skipped() -> None:
+    stage = stage_of(max_attempts=1)
+    stage.until("2026-11-06T02:00Z")
+    stage.work(fails, only="h")
+    plan = planned(stage, "2026-11-06T00", "2026-11-06T01", force=False)
+    stage.request("skip", "h", "2026-11-06T00")
+    stage.apply(plan)
+    stage.work()
+    assert stage.state("h", "2026-11-06T00") == "skipped"
+    assert stage.state("h", "2026-11-06T01") == "processed"
+    assert stored(stage).state == "done"
+
+
 # plans
 
 
