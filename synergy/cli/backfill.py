@@ -12,7 +12,7 @@ from itertools import islice
 from synergy.cli.filing import carried_out, filing_options, new_request, stored
 from synergy.cli.naming import interval_range, process_named, reading_of
 from synergy.cli.output import Output, Styled, clock, command, duration, instant
-from synergy.cli.requests import ASKS_ABOVE, overlaps, overlaps_as_json, show_stored
+from synergy.cli.requests import ASKS_ABOVE, confirm, overlaps, overlaps_as_json, show_stored
 from synergy.clock import SystemClock
 from synergy.core import plans
 from synergy.core.backfills import (
@@ -100,6 +100,8 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
         raise BadInput(
             f"--min-share {args.min_share:.0%} is more than --max-share {args.max_share:.0%}"
         )
+    if not args.max_share:
+        raise BadInput("--max-share 0% leaves it no slot at all; what is accepted: 1 to 100")
     if built_on_itself(reading.catalog, process):
         raise BadInput(
             f"the intervals of {process} build on one another: run the first of them again, "
@@ -112,7 +114,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     if args.plan:
         return _plan(args, reading, planned, output)
     if not planned.targets:
-        planned.show(output)
+        planned.show_nothing(output)
         return 0
     if len(planned.targets) > ASKS_ABOVE and not args.yes:
         _confirm(planned, output)
@@ -191,8 +193,8 @@ class Planned:
             "seconds": None if self.lasts is None else round(self.lasts.total_seconds(), 1),
         }
 
-    def show(self, output: Output) -> None:
-        """For whoever asks."""
+    def show_nothing(self, output: Output) -> None:
+        """That nothing needs a run."""
         if output.json:
             output.data({"id": None, "state": "nothing changes", **self.as_json()})
             return
@@ -257,7 +259,7 @@ def _reasons(
 def _plan(args: argparse.Namespace, reading: Reading, planned: Planned, output: Output) -> int:
     """Store the plan and show it."""
     if not planned.targets:
-        planned.show(output)
+        planned.show_nothing(output)
         return 0
     options: dict[str, Json] = {**planned.options(), "touched": planned.reach.content()}
     request = new_request("backfill", planned.process, (), reason=args.reason, options=options)
@@ -274,16 +276,10 @@ def _plan(args: argparse.Namespace, reading: Reading, planned: Planned, output: 
 
 
 def _confirm(planned: Planned, output: Output) -> None:
-    question = f"the backfill runs {counted(len(planned.targets))} again"
-    if not sys.stdin.isatty():
-        if not output.json:
-            planned.show(output)
-        raise BadInput(f"{question}, more than {ASKS_ABOVE}; if that is meant, add --yes")
-    for line in planned.lines():
-        output.note(line)
-    print(f"{question}; go on? [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise Conflict("nothing was done")
+    asked = sys.stdin.isatty()
+    for line in planned.lines() if asked or not output.json else ():
+        (output.note if asked else output.line)(line)
+    confirm(f"the backfill runs {counted(len(planned.targets))} again")
 
 
 def _begin(

@@ -201,12 +201,18 @@ def _confirm(args: argparse.Namespace, made: plans.Plan) -> None:
     number = len(made.steps)
     if number <= ASKS_ABOVE or args.yes:
         return
-    question = f"{args.verb} changes {number} intervals"
+    confirm(f"{args.verb} changes {number} intervals", " (--plan says what they are)")
+
+
+def confirm(question: str, hint: str = "") -> None:
+    """Go on only if that is meant; `hint`: what else to type, where nobody can be asked.
+
+    Raises:
+        BadInput: nobody can be asked.
+        Conflict: it is not.
+    """
     if not sys.stdin.isatty():
-        raise BadInput(
-            f"{question}, more than {ASKS_ABOVE}; if that is meant, add --yes "
-            "(--plan says what they are)"
-        )
+        raise BadInput(f"{question}, more than {ASKS_ABOVE}; if that is meant, add --yes{hint}")
     print(f"{question}; go on? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise Conflict("nothing was done")

@@ -149,6 +149,10 @@ def test_a_plan_is_shown_applied_once_and_withdrawn(project: Any) -> None:
         (("link", "2024-05-12"), 2, "the intervals of link build on one another"),
         (("hour", "2024-05-12T00", "--max-share", "101"), 2, "is no percentage from 0 to 100"),
         (("hour", "2024-05-12T00", "--min-share", "60"), 2, "60% is more than --max-share 50%"),
+        (
+            ("hour", "2024-05-12T00", "--plan", "--min-share", "0", "--max-share", "0"),
+            *(2, "--max-share 0% leaves it no slot at all"),
+        ),
         (("pause",), 2, "which backfill: "),
         (("pause", "x"), 3, "no backfill x; there go on none"),
     ],
