@@ -38,6 +38,27 @@ def on(stage: Stage, name: str = "h", **options: Any) -> Request:
     return stage.request("switch", name, on=True, **options)
 
 
+def switching(stage: Stage, number: str, name: str = "h", **options: Any) -> Request:
+    """A request that is filed, and that no scheduler has heard of yet."""
+    request = Request(
+        id=number,
+        action="switch",
+        process=name,
+        starts=(),
+        filed_at=stage.clock.now(),
+        options=options,
+    )
+    stage.store.file_request(request)
+    return request
+
+
+def known(scheduler: Scheduler) -> Switch:
+    """How the hours are switched, for all that it knows."""
+    switch = scheduler.engine.switch("h")
+    assert switch is not None
+    return switch
+
+
 def states(stage: Stage, name: str = "h", day: str = "2026-11-18") -> list[str]:
     return [stage.state(name, f"{day}T{hour:02}").value for hour in range(24)]
 
@@ -64,8 +85,7 @@ def test_what_is_off_is_not_dispatched_and_what_is_built_on_it_waits() -> None:
 def test_a_switch_remembers_who_when_and_why() -> None:
     stage = stage_of()
     off(stage)
-    switch = stage.scheduler.engine.switch("h")
-    assert switch is not None
+    switch = known(stage.scheduler)
     assert (switch.on, switch.since, switch.reason) == (
         False,
         stage.clock.now(),
@@ -108,16 +128,7 @@ def test_what_was_being_measured_when_it_was_switched_off_is_not_dispatched() ->
     def measure(source: str, interval: Any) -> tuple[int, int]:
         asked.append(interval.label)
         if len(asked) == 1:
-            stage.store.file_request(
-                Request(
-                    id="q",
-                    action="switch",
-                    process="r",
-                    starts=(),
-                    filed_at=stage.clock.now(),
-                    options={"on": False},
-                )
-            )
+            switching(stage, "q", "r", on=False)
             stage.scheduler._follow_up(stage.scheduler._filed())
         return 1, 2
 
@@ -150,8 +161,7 @@ def test_switching_what_stands_so_already_changes_nothing() -> None:
     stage.advance(hours=1)
     assert stage.request("switch", "h", on=False).answer == {"touched": [], "changed": False}
     assert on(stage, "d").answer == {"touched": [], "changed": False}
-    switch = stage.scheduler.engine.switch("h")
-    assert switch is not None
+    switch = known(stage.scheduler)
     assert (switch.since, switch.reason) == (since, "the base is moved")
 
 
@@ -177,19 +187,9 @@ def test_what_cannot_be_switched_is_refused(
 def test_several_requests_at_once_are_obeyed_one_after_another() -> None:
     stage = stage_of()
     for number, value in enumerate([False, True, False]):
-        stage.store.file_request(
-            Request(
-                id=f"q{number}",
-                action="switch",
-                process="h",
-                starts=(),
-                filed_at=stage.clock.now(),
-                options={"on": value},
-            )
-        )
+        switching(stage, f"q{number}", on=value)
     stage.settle()
-    switch = stage.scheduler.engine.switch("h")
-    assert switch is not None
+    switch = known(stage.scheduler)
     assert (switch.on, switch.requests) == (False, ("q0", "q1", "q2"))
     assert stage.store.open_requests() == []
 
@@ -292,15 +292,7 @@ def test_many_are_recorded_a_batch_at_a_time_and_the_loop_turns_between() -> Non
     off(stage)
     stage.clock.set(datetime.fromisoformat("2027-01-18T00:00Z"))
     stage.settle()
-    request = Request(
-        id="q",
-        action="switch",
-        process="h",
-        starts=(),
-        filed_at=stage.clock.now(),
-        options={"on": True, "catch_up": "none"},
-    )
-    stage.store.file_request(request)
+    switching(stage, "q", on=True, catch_up="none")
     recorded = [0]
     while stage.scheduler.once(everything=False):
         skipped = stage.store._jobs.values()  # type: ignore[attr-defined]
@@ -361,21 +353,23 @@ def another(stage: Stage) -> Scheduler:
     return scheduler
 
 
+def settle(scheduler: Scheduler) -> None:
+    """Let it do all that it can do now."""
+    while scheduler.once():
+        pass
+
+
 def test_another_scheduler_hears_of_a_switch_within_its_housekeeping() -> None:
     stage = stage_of(at="2026-11-18T00:30Z")
     other = another(stage)
-    while other.once():
-        pass
+    settle(other)
     off(stage)
     stage.clock.set(stage.clock.now() + HOUSEKEEPING * 2)
-    while other.once():
-        pass
-    switch = other.engine.switch("h")
-    assert switch is not None
+    settle(other)
+    switch = known(other)
     assert not switch.on
     stage.until("2026-11-18T03:00Z")
-    while other.once():
-        pass
+    settle(other)
     assert stage.claim(only="h") == []
 
 
@@ -383,15 +377,7 @@ def test_who_has_not_heard_that_it_is_off_switches_it_on_all_the_same() -> None:
     stage = stage_of(at="2026-11-18T00:30Z")
     other = another(stage)
     off(stage)
-    request = Request(
-        id="q1",
-        action="switch",
-        process="h",
-        starts=(),
-        filed_at=stage.clock.now(),
-        options={"on": True},
-    )
-    stage.store.file_request(request)
+    request = switching(stage, "q1", on=True)
     other._follow_up([RequestFiled(request)])
     answered = stage.store.read_request("q1")
     assert answered is not None
@@ -404,11 +390,9 @@ def test_a_clock_that_was_set_back_keeps_nobody_from_hearing_of_a_switch() -> No
     other = another(stage)
     right = stage.clock.now()
     stage.clock.set(right + timedelta(days=3653))
-    while other.once():
-        pass
+    settle(other)
     stage.clock.set(right)
-    while other.once():
-        pass
+    settle(other)
     off(stage)
     stage.clock.set(right + HOUSEKEEPING * 2)
     other.once()
@@ -419,20 +403,11 @@ def test_a_request_that_two_schedulers_obey_counts_once() -> None:
     """Also where another has been obeyed in between."""
     stage = stage_of(at="2026-11-18T00:30Z")
     other = another(stage)
-    request = Request(
-        id="q1",
-        action="switch",
-        process="h",
-        starts=(),
-        filed_at=stage.clock.now(),
-        options={"on": False},
-    )
-    stage.store.file_request(request)
+    switching(stage, "q1", on=False)
     opened = stage.store.open_requests()
     stage.settle()
     on(stage)
     other._follow_up([RequestFiled(each) for each in opened])
-    switch = other.engine.switch("h")
-    assert switch is not None
+    switch = known(other)
     assert switch.on
     assert stage.store.read_documents("switches")["h"].version == 2
