@@ -159,7 +159,8 @@ def _tell(told: Forecast, state: JobState, output: Output) -> None:
         _tell_path(told.path, told.now, output)
     output.line()
     plays = "play" if told.plays == 1 else "plays"
-    output.note(f"from {told.plays} {plays} of what comes, by what is recorded")
+    few = "; too few for a band: --seconds N makes more" if told.plays < FEWEST else ""
+    output.note(f"from {told.plays} {plays} of what comes, by what is recorded{few}")
     for text in told.assumed:
         output.note(text)
 

@@ -189,7 +189,7 @@ class Promises:
         state = self.timetable.state(process.name, interval)
         if state is JobState.FAILED:
             return Estimate(None, f"{name} has failed")
-        if unit is None and not self._is_on(process.name):
+        if (unit is None or unit.provisional) and not self._is_on(process.name):
             return Estimate(None, f"{process.name} is switched off")
         begins = Estimate(max(process.due(interval), now), f"{name} waits for a worker")
         if begins.at is not None and process.due(interval) > now:

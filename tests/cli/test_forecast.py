@@ -52,7 +52,10 @@ def test_an_interval_to_come_has_its_time_its_band_and_its_chain(kept: Kept) -> 
     assert said.rows[0].startswith(f"day {label} will be complete at ")
     assert said.rows[1].startswith("90% between ")
     assert "what makes the end" in said.out
-    assert "plays of what comes" in said.err
+    assert "plays of what comes, by what is recorded\n" in said.err
+    few = kept("forecast", "day", label, "--plays", "3")
+    assert "90%" not in few.out
+    assert "from 3 plays of what comes, by what is recorded; too few for a band" in few.err
 
 
 def test_what_never_ends_by_itself_says_what_to_do(kept: Kept, begin: datetime) -> None:

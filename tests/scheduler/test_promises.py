@@ -121,6 +121,17 @@ def test_what_is_switched_off_is_a_reason() -> None:
     assert (record.state, record.reason) == ("at risk", "hour is switched off")
 
 
+def test_a_provisional_run_does_not_hide_that_a_process_is_off() -> None:
+    hour = hourly("hour", run="w:f", machine="continuous", every="every 60", complete_by=1800)
+    one = Stage(Context(tree("t", [hour], start=START, lag=0)), at=f"{START}T00:59:58Z")
+    (unit,) = one.claim()
+    assert unit.provisional
+    one.request("switch", "hour", on=False)
+    one.until(f"{START}T01:00Z")
+    (record,) = records(one).values()
+    assert (record.reason, record.warned_at) == ("hour is switched off", at(f"{START}T01:00"))
+
+
 def test_the_typical_duration_makes_the_warning() -> None:
     """An hour takes forty minutes, and is promised fifty minutes after its end."""
     context = Context(
