@@ -53,9 +53,10 @@ class Hindsight(Reading):
         self._at = at
         undone = _first_of_each(entries_since(reading, at))
         self._out = self._units_at(reading, undone, at)
+        self._latest = self.store.last_requests(REQUESTS)
         self.requests = tuple(
             request
-            for request in self.store.last_requests(REQUESTS)
+            for request in self._latest
             if request.state != "planned" and _was_open(request, at)
         )
         self.timetable = self._timetable_at(reading, undone)
@@ -190,8 +191,7 @@ class Hindsight(Reading):
 
     @cached_property
     def _reprocessing(self) -> dict[str, Request]:
-        latest = self.store.last_requests(REQUESTS)
-        return {each.id: each for each in latest if each.action == "reprocess"}
+        return {each.id: each for each in self._latest if each.action == "reprocess"}
 
     @cached_property
     def _known_holders(self) -> dict[str, str]:

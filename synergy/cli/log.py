@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from synergy.capture import attempt_log_path, read_log
-from synergy.cli.naming import interval_named, process_named, reading_of
+from synergy.cli.naming import firing_named, interval_named, process_named, reading_of
 from synergy.cli.output import Output, command
 from synergy.core.intervals import Interval
 from synergy.core.model import Job, Unit, embryo, job_key, unit_key
@@ -89,12 +89,15 @@ def _unit(args: argparse.Namespace, reading: Reading) -> Unit:
 
 
 def _firing(reading: Reading, freerun: str, label: str | None) -> Job:
-    firings = reading.firings(freerun, 1000)
-    for job in firings:
-        if label in (None, job.interval.label):
-            return job
-    what = "has not fired yet" if not firings else f"has no firing {label}"
-    raise NotFound(f"{freerun} {what}; those there are: {command(f'jobs {freerun}')}")
+    if label is None:
+        latest = reading.firings(freerun, 1)
+        job = latest[0] if latest else None
+    else:
+        job = reading.document(freerun, firing_named(reading, freerun, label))
+    if job is None:
+        what = "has not fired yet" if label is None else f"has no firing {label}"
+        raise NotFound(f"{freerun} {what}; those there are: {command(f'jobs {freerun}')}")
+    return job
 
 
 def _keys(args: argparse.Namespace, process: str, interval: Interval, job: Job) -> Iterator[str]:

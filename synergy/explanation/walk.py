@@ -169,8 +169,6 @@ def scheduler_absent(reading: Reading, now: datetime) -> str:
         return "no scheduler has ever run"
     if lease.until >= now:
         return ""
-    if now - lease.until > timedelta(days=10_000):
-        return "no scheduler is running"
     return f"no scheduler has been running since {clock(lease.until)} UTC"
 
 

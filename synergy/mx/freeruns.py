@@ -8,11 +8,13 @@ from werkzeug.wrappers import Response
 from synergy.core.catalog import Freerun
 from synergy.core.model import Job, Unit
 from synergy.errors import NotFound, Unreachable
+from synergy.explanation import explain_freerun
 from synergy.mx.actions import ask_for, wish_of
 from synergy.mx.console import Console
 from synergy.mx.logs import LogScreen, asked_window, log_view
 from synergy.mx.routes import Call
 from synergy.mx.views.freeruns import address_of, freerun_view, row_of
+from synergy.mx.views.interval import reasons_of
 from synergy.ports import Store
 
 #: Firings that are listed.
@@ -40,7 +42,10 @@ def freerun_page(console: Console, call: Call) -> Response:
     firings = console.living.ask(partial(_firings, freerun.name, FIRINGS))
     keys = [job.unit for job in firings if job.unit is not None]
     units = console.living.ask(lambda store: store.read_units(keys, history=False))
-    view = freerun_view(freerun, switch, firings, units, call.now)
+    why = console.living.consult(lambda known: explain_freerun(known, freerun.name, call.now))
+    with console.living.picture() as picture:
+        told = reasons_of(why.chain, picture.catalog, "UTC")
+    view = freerun_view(freerun, switch, firings, units, told, call.now)
     return console.page(call, "freerun.html", view, title=freerun.name)
 
 

@@ -256,6 +256,8 @@ def test_trigger_fires_a_freerun_and_its_output_is_kept(running: Any, wait: Wait
     label = touched[0]["interval"]
     wait(lambda: running.jobs("ping")[f"ping@{label}"]["state"] == "processed", "the firing")
     assert running.ok("log", "ping") == "pong\n"
+    assert running.ok("log", "ping", running.json("why", "ping")["interval"]) == "pong\n"
+    assert running.run("log", "ping", "2031-01-01").returncode == 3, "it has not fired yet"
 
 
 def test_trigger_ends_a_back_off(running: Any, wait: Wait) -> None:

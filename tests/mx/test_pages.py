@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from synergy import Context, freerun, hourly, tree
 from synergy.capture import attempt_log_path
 from synergy.core.model import Request
 from synergy.mx.roles import Role
@@ -496,6 +497,34 @@ def test_what_is_wrong_with_a_request_is_told_all_at_once(house: House) -> None:
         "  - sweep is a freerun, it has no intervals",
         "  - it has no reason; say why, it is kept with every job that it touches",
     ]
+
+
+def test_a_firing_in_the_way_of_an_interval_leads_to_its_freerun(
+    build: Build,
+) -> None:
+    context = Context(
+        tree("t", [hourly("hour", run="w:f", pool="db")], start="2026-11-20T15:00", lag=0),
+        freerun("sweep", run="w:f", at="every 1800", pool="db"),
+        pools={"db": 1},
+    )
+    house = build(context, at="2026-11-20T15:10Z")
+    house.stage.until("2026-11-20T16:05Z")
+    text = house.browser(Role.VIEWER).get("/t/hour/2026-11-20T15").get_data(as_text=True)
+    assert '<a href="/freeruns/sweep">sweep <span class="label">2026-11-20T15:30:00Z</span>' in text
+    text = page(house.browser(Role.VIEWER), "/freeruns/sweep").text
+    assert "a worker" in text  # why that one waits
+    answer = house.browser(Role.VIEWER).get("/api/v1/intervals/hour/2026-11-20T15/why").json
+    assert [link["process"] for link in answer["chain"]] == ["sweep", "hour"]
+
+
+def test_the_api_tells_why_of_a_freerun(house: House) -> None:
+    browser = house.browser(Role.VIEWER)
+    answer = browser.get("/api/v1/freeruns/sweep/why").json
+    assert (answer["process"], answer["interval"]) == ("sweep", FIRED)
+    assert answer["root"]["cause"] == "ended"
+    unknown = browser.get("/api/v1/freeruns/sweeep/why")
+    assert unknown.status_code == 404
+    assert "known are sweep" in unknown.json["detail"]
 
 
 def test_figures_have_no_label_for_an_interval(house: House) -> None:

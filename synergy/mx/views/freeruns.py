@@ -9,8 +9,10 @@ from typing import Final
 from synergy.core.catalog import Freerun
 from synergy.core.model import Job, Unit
 from synergy.core.switches import Switch
+from synergy.explanation.firings import trigger_in_words
 from synergy.history import duration
 from synergy.mx.looks import Look, look_of
+from synergy.mx.views.interval import Reason
 from synergy.mx.words import ago, clock, took
 
 #: Firings to come that are told.
@@ -54,6 +56,8 @@ class FreerunView:
     #: Why it does not fire at all; empty where it does.
     off: str
     to_come: Sequence[str]
+    #: Why the firing stands so that is under way, due, or the next one; the root first.
+    why: Sequence[Reason]
     firings: Sequence[FiringRow]
 
 
@@ -68,10 +72,10 @@ def row_of(
     """How a freerun stands; `firings`: the latest first."""
     last = firings[0] if firings else None
     off = switch is not None and not switch.on
-    coming = None if off else freerun.trigger.next_after(now)
+    coming = None if off else next(_coming(freerun, now), None)
     return FreerunRow(
         name=freerun.name,
-        fires=str(freerun.trigger),
+        fires=trigger_in_words(freerun),
         off=off,
         next=_told(coming, now) if coming is not None else "",
         last=_told(last.interval.start, now) if last is not None else "",
@@ -85,12 +89,13 @@ def freerun_view(
     switch: Switch | None,
     firings: Sequence[Job],
     units: Mapping[str, Unit],
+    why: Sequence[Reason],
     now: datetime,
 ) -> FreerunView:
     """All of one freerun; `units` are those of its firings, by key."""
     task = freerun.task
     facts = [
-        ("Fires", str(freerun.trigger)),
+        ("Fires", trigger_in_words(freerun)),
         ("Runs", task.entry or " ".join(task.command)),
         ("Missed firings", freerun.misfire),
         ("Attempts", str(task.max_attempts)),
@@ -106,19 +111,19 @@ def freerun_view(
         off = f"switched off {_told(switch.since, now)}"
         off += f" by {switch.actor}" if switch.actor else ""
         off += f": {switch.reason}" if switch.reason else ""
+    coming = [] if off else islice(_coming(freerun, now), TO_COME)
     return FreerunView(
         name=freerun.name,
         facts=facts,
         off=off,
-        to_come=[]
-        if off
-        else [_told(each, now) for each in islice(_coming(freerun, now), TO_COME)],
+        to_come=[_told(each, now) for each in coming],
+        why=why,
         firings=[_firing(freerun, job, units.get(job.unit or "")) for job in firings],
     )
 
 
 def _coming(freerun: Freerun, now: datetime) -> Iterator[datetime]:
-    instant = freerun.trigger.next_after(now)
+    instant = freerun.trigger.next_after(max(now, freerun.start))
     while instant is not None:
         yield instant
         instant = freerun.trigger.next_after(instant)

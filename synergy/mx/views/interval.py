@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
+from urllib.parse import quote
 
-from synergy.core.catalog import Process
+from synergy.core.catalog import Catalog, Process
 from synergy.core.intervals import Interval
 from synergy.core.model import Job, Unit, unit_key
 from synergy.core.states import JobState
@@ -60,6 +61,8 @@ class Reason:
     next: str
     at: str
     hints: Sequence[str]
+    #: Its page; of a firing that of its freerun.
+    href: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +181,7 @@ def interval_view(
         next=after.label if catalog.exists(name, after) else "",
         parent=_neighbour(picture, *parent, now, "parent") if parent else None,
         steps=_steps(process, job, state, zone),
-        why=[_reason(link, zone) for link in why],
+        why=reasons_of(why, catalog, zone),
         inputs=[
             _related(picture, given.kind, given.process, given.start, given.end, now)
             for given in catalog.inputs(name, interval)
@@ -247,15 +250,22 @@ def _finished(counted: Counter[str]) -> int:
     return counted["processed"] + counted["noop"] + counted["skipped"]
 
 
-def _reason(link: Link, zone: str) -> Reason:
+def reasons_of(chain: Sequence[Link], catalog: Catalog, zone: str) -> list[Reason]:
+    """The links of an explanation as a page shows them, the root first."""
+    return [_reason(link, link.process in catalog.freeruns, zone) for link in chain]
+
+
+def _reason(link: Link, is_firing: bool, zone: str) -> Reason:
+    label = link.interval.label
     return Reason(
         process=link.process,
-        label=link.interval.label,
+        label=label,
         look=look_of(link.state),
         text=link.text,
         next=link.next,
         at=clock(link.at, zone) if link.at is not None else "",
         hints=[f"{hint.purpose}: ./launch.py {hint.words}" for hint in link.hints],
+        href=f"/freeruns/{link.process}" if is_firing else f"/t/{link.process}/{quote(label)}",
     )
 
 
