@@ -2,9 +2,9 @@
 
 import argparse
 
-from synergy.cli import backfill
-from synergy.cli.backfill import Planned
+from synergy.cli import lanes
 from synergy.cli.filing import carried_out, filing_options, new_request
+from synergy.cli.filling import Planned, counted
 from synergy.cli.naming import reading_of
 from synergy.cli.output import Output, ago, clock, command, instant
 from synergy.cli.requests import what
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
         return 0
     touched = items(answered, "touched")
     if args.verb == "apply" and plan.action == "backfill":
-        output.line(f"plan {plan.id} is applied; {backfill.where_to_look()}")
+        output.line(f"plan {plan.id} is applied; {lanes.where_to_look()}")
         return 0
     if args.verb == "apply":
         show_touched(answered, output)
@@ -83,7 +83,7 @@ def run(args: argparse.Namespace, project: Project, output: Output) -> int:
     if plan.state == "planned":
         output.line(f"plan {plan.id} is withdrawn; nothing of it had been done")
     elif plan.action == "backfill":
-        output.line(backfill.canceled(backfill.all_of(reading)[plan.id]))
+        output.line(lanes.canceled(lanes.all_of(reading)[plan.id]))
     elif touched:
         output.line(f"{plan.id} is withdrawn as far as nothing had begun")
     else:
@@ -97,7 +97,7 @@ def _refusal(reading: Reading, verb: str, plan: Request) -> str:
         return why_not_applied(plan) or _outdated(plan, _made(reading, plan))
     refusal = why_not_withdrawn(plan)
     if not refusal and plan.action == "backfill" and plan.state == "done":
-        begun = backfill.all_of(reading).get(plan.id)
+        begun = lanes.all_of(reading).get(plan.id)
         return nothing_left(plan) if begun is None or begun.over else ""
     return refusal
 
@@ -159,7 +159,7 @@ def _about(reading: Reading, request: Request) -> str:
     try:
         if request.action == "backfill":
             fill = _backfill(reading, request)
-            about = f"backfill {fill.process} {backfill.counted(fill.total)}"
+            about = f"backfill {fill.process} {counted(fill.total)}"
             labels = [label for pair in _stretches(reading, fill) for label in pair]
             return f"{about}, {labels[0]} to {labels[-1]}" if labels[1:] else about
         about = what(request.action, request.process, _intervals(reading, request))
@@ -253,9 +253,9 @@ def _show_over(reading: Reading, plan: Request, output: Output) -> int:
         output.data({**_as_json(reading, plan), **plan.answer})
         return 0
     output.line(_about(reading, plan))
-    begun = backfill.all_of(reading).get(plan.id)
+    begun = lanes.all_of(reading).get(plan.id)
     if begun is not None:
-        output.line(f"backfill {backfill.in_short(reading, begun)}")
+        output.line(f"backfill {lanes.in_short(reading, begun)}")
     for word in ("applied_by", "withdrawn_by"):
         other = reading.store.read_request(str(plan.answer.get(word, "")))
         if other is not None:

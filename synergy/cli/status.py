@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from synergy.app import broker_trouble
-from synergy.cli.backfill import going_on
 from synergy.cli.boxes import all_bound_in_vain, standing_by
+from synergy.cli.lanes import going_on
 from synergy.cli.naming import reading_of
 from synergy.cli.output import Output, Styled, ago, clock, command, instant, who
 from synergy.cli.process import off_notes
