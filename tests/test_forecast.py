@@ -87,6 +87,27 @@ def test_a_certain_future_is_told_to_the_second() -> None:
     assert any("only 3 runs of day" in text for text in told.assumed)
 
 
+@pytest.mark.parametrize(
+    ("label", "hours", "end"), [("2026-10-25", 25, "25T23:00"), ("2026-10-26", 24, "26T23:00")]
+)
+def test_a_day_of_the_zone_has_the_hours_that_its_clock_has(
+    label: str, hours: int, end: str
+) -> None:
+    context = Context(tree("t", levels(), start="2026-10-20", lag=0, zone="Europe/Berlin"))
+    begin, now = at("2026-10-19T22:00"), at("2026-10-24T12:30")
+    catalog, store = build(context, begin), MemoryStore()
+    ending = Ending(duration=timedelta(seconds=120))
+    for _ in Play(catalog, begin, now, lambda unit: ending, store=store).run():
+        pass
+    scene = scene_of(Reading(store, catalog), now)
+    day = catalog.processes["day"].calendar.parse(label)
+    told = foretell(scene, "day", day, plays=3, budget=math.inf)
+    assert told.median == at(f"2026-10-{end}") + timedelta(minutes=4)
+    assert told.path[0].interval.label == f"{label}T23"
+    starts = agenda(scene, day.end + timedelta(hours=1), plays=1, budget=math.inf).starts
+    assert sum(s.process == "hour" and s.interval.label.startswith(label) for s in starts) == hours
+
+
 def test_the_same_store_at_the_same_instant_gives_the_same_forecast() -> None:
     world = World(3)
     one, other = world.forecast(plays=19), world.forecast(plays=19)
