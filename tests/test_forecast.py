@@ -196,6 +196,35 @@ def test_few_slots_make_a_queue() -> None:
     assert told.median - now == timedelta(minutes=130), "12 rounds of hours, then the day"
 
 
+@pytest.mark.parametrize(
+    "context",
+    [
+        days(program("w", slots=24), parallel=1),
+        Context(
+            tree("t", levels(pool="db"), start=START, lag=0),
+            program("w", slots=24),
+            pools={"db": 1},
+        ),
+        days(program("w", slots=24), after=previous("hour")),
+    ],
+    ids=["parallel", "pool", "previous"],
+)
+def test_what_goes_one_after_the_other_is_played_so(context: Context) -> None:
+    stage = Stage(context, at="2026-11-02T00:00Z")
+    scene = replace(
+        scene_of(Reading(stage.store, stage.catalog), stage.clock.now()),
+        durations={
+            name: Durations((600.0,) * 50, (UnitState.PROCESSED,) * 50, (0,) * 50, (name,))
+            for name in ("day", "hour")
+        },
+    )
+    told = foretell(scene, "day", stage.interval("day", START), plays=3, budget=math.inf)
+    assert told.median is not None
+    assert told.median - stage.clock.now() == timedelta(minutes=250), "24 hours, then the day"
+    before_last = told.path[-2]
+    assert (before_last.process, before_last.interval.label) == ("hour", f"{START}T23")
+
+
 def test_no_worker_for_a_process_is_said() -> None:
     context = days(program("w", slots=2, processes=["hour"]))
     now = at(f"{START}T05:00")
