@@ -290,7 +290,7 @@ class History:
             for hour in range(min(500, hours // 2), hours, 1000):
                 at = BEGIN + timedelta(hours=hour)
                 interval = self.catalog.processes[name].calendar.starting_at(at)
-                job = self._dispatched(Job(process=name, interval=interval))
+                job = self.dispatched(Job(process=name, interval=interval))
                 jobs.append(JobWrite(job, 0))
                 unit = machines.unit_of(job, self.catalog.processes[name].task, self.now)
                 units.append(UnitWrite(unit, None))
@@ -312,7 +312,8 @@ class History:
         )
         store.close()
 
-    def _dispatched(self, job: Job) -> Job:
+    def dispatched(self, job: Job) -> Job:
+        """The job as it is once its unit is requested."""
         return machines.dispatched("discrete", job, self.now, final=True, consuming={})
 
     def start(self) -> float:

@@ -13,6 +13,7 @@ from synergy.project import Project
 MEASURES: Mapping[str, tuple[str, str]] = {
     "core": ("synergy.bench.core", "the engine alone: speed, memory, start; a peer beside it"),
     "answers": ("synergy.bench.answers", "why an interval stands so, with a million behind it"),
+    "console": ("synergy.bench.console", "pages with a long history behind them, and watchers"),
     "units": ("synergy.bench.units", "units end to end by real programs, on the servers named"),
     "backfill": ("synergy.bench.backfill", "what a backfill costs the live work beside it"),
     "broker": ("synergy.bench.broker", "a broker alone: publish, consume, one hop"),
