@@ -50,8 +50,14 @@ def in_short(reading: Reading, backfill: Backfill) -> str:
     """How far it is: ``4f1c2a9b of hour: 12 of 48, paused``."""
     state = state_of(backfill)
     how = "" if state in (HOLDING, RUNNING) else f", {state}"
+    if _is_asleep(reading, backfill):
+        how += f", and {backfill.process} is not registered"
     far = f"{ended(reading, backfill)} of {backfill.total}"
     return f"{backfill.id} of {backfill.process}: {far}{how}"
+
+
+def _is_asleep(reading: Reading, backfill: Backfill) -> bool:
+    return not backfill.over and backfill.process not in reading.catalog.processes
 
 
 def all_of(reading: Reading) -> dict[str, Backfill]:
@@ -67,6 +73,8 @@ def state_of(backfill: Backfill) -> str:
 def _remaining(reading: Reading, backfill: Backfill, now: datetime) -> timedelta | None:
     """How long it goes on yet, by its own pace; None where that is not known."""
     done = ended(reading, backfill)
+    if _is_asleep(reading, backfill):
+        return None
     if backfill.state != RUNNING or backfill.paused or backfill.began_at is None or done <= 0:
         return None
     return (now - backfill.began_at) / done * (backfill.total - done)
@@ -76,6 +84,8 @@ def end_of(reading: Reading, backfill: Backfill, now: datetime) -> str:
     """When it ended, or will, in words."""
     if backfill.ended_at is not None:
         return clock(backfill.ended_at)
+    if _is_asleep(reading, backfill):
+        return f"when {backfill.process} is registered"
     remaining = _remaining(reading, backfill, now)
     if remaining is not None:
         return f"in about {about(remaining)}"

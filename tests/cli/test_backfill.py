@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
+from synergy.cli import lanes
+from synergy.core.building import build
+from synergy.core.context import Context, daily, tree
+from synergy.reading import Reading
 from tests.cli.conftest import new_project
+from tests.scheduler import test_backfills as backfills
 
 Wait = Callable[..., Any]
 
@@ -138,6 +143,23 @@ def test_a_plan_is_shown_applied_once_and_withdrawn(project: Any) -> None:
         4, f"backfill {direct} is over: nothing of it is left to be taken back\n",
     )  # fmt: skip
     project.ok("start", "worker")
+
+
+def test_one_whose_process_is_not_registered_is_told_so() -> None:
+    stage = backfills.stage_of()
+    backfills.backfill(stage, "2026-11-01T00", "2026-11-02T23")
+    stage.work()
+    asked = backfills.backfill(stage, "2026-11-01T00", "2026-11-02T23")
+    for unit in stage.claim():
+        stage.report(unit)
+    days = Context(tree("client", [daily("c", run="w:f")], **backfills.FIRST))
+    reading = Reading(stage.store, build(days, stage.clock.now()))
+    begun = lanes.all_of(reading)[asked.id]
+    assert lanes.in_short(reading, begun).endswith(" of 48, and h is not registered")
+    assert lanes.end_of(reading, begun, stage.clock.now()) == "when h is registered"
+    assert lanes.as_json(reading, begun, stage.clock.now())["estimated_end"] is None
+    (line,) = lanes.going_on(reading)
+    assert line.startswith(f"{asked.id} of h: ")
 
 
 @pytest.mark.parametrize(
