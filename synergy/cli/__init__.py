@@ -32,7 +32,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "history": ("history", "how long the intervals of a process waited and ran"),
     "forecast": ("forecast", "when an interval will be complete; what starts in the next 24 hours"),
     "promises": ("promises", "what is to be complete by when, what is at risk, what was too late"),
-    "why": ("why", "say what an interval waits for, the root first, and what happens next"),
+    "why": ("why", "what an interval or freerun waits for, the root first, and what happens next"),
     "reprocess": ("requests", "run intervals again, and all that is built on them"),
     "skip": ("requests", "give intervals up, with their children and dependents"),
     "unskip": ("requests", "run what was skipped after all, and all that is built on it"),

@@ -60,7 +60,8 @@ class Pausing:
 class Awaited:
     """A child or dependency is not as far as it must be."""
 
-    #: "child" or "dependency".
+    #: "child" or "dependency"; in an explanation also "ahead" (it has a place in a limit or pool)
+    #: and "firing" (another one of the same freerun).
     kind: str
     process: str
     interval: Interval

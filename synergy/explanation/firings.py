@@ -106,9 +106,10 @@ def _unrecorded(reading: Reading, job: Job, now: datetime) -> Link:
     other = firing_interval(due.instant)
     if at > due.instant:
         text = f"that of {other.label} goes before it, as misfire {freerun.misfire} says"
-        return _after(job, Cause.BUSY, text, "it goes out when that has ended", other)
+        following = "it goes out when that has ended"
+        return _after(job, Cause.BUSY, text, following, other, JobState.EMBRYO)
     text = f"missed; {_latest_serves(freerun)}, that of {other.label}"
-    return _after(job, Cause.MISSED, text, "that one goes out", other)
+    return _after(job, Cause.MISSED, text, "that one goes out", other, JobState.EMBRYO)
 
 
 def _to_come(reading: Reading, job: Job, freerun: Freerun) -> Link:
@@ -141,7 +142,8 @@ def _pending(reading: Reading, job: Job, due: Firing, now: datetime) -> Link:
     if isinstance(serving, Queued):
         before = firing_interval(serving.behind)
         text = f"the run of {before.label} is at work, and misfire {freerun.misfire} says to wait"
-        return _after(job, Cause.BUSY, text, "it goes out when that has ended", before)
+        following = "it goes out when that has ended"
+        return _after(job, Cause.BUSY, text, following, before, JobState.IN_PROGRESS)
     link = ready(job, f"it is due, and nothing holds it{then}")
     if isinstance(serving, Omitted):
         return replace(link, next="the scheduler records that at its next turn")
@@ -158,9 +160,11 @@ def _then(serving: Serving) -> str:
     return ""
 
 
-def _after(job: Job, cause: Cause, text: str, following: str, other: Interval) -> Link:
-    """It waits for another firing of its freerun."""
-    waits_for = (Awaited("firing", job.process, other, JobState.IN_PROGRESS),)
+def _after(
+    job: Job, cause: Cause, text: str, following: str, other: Interval, state: JobState
+) -> Link:
+    """It waits for another firing of its freerun, which stands so."""
+    waits_for = (Awaited("firing", job.process, other, state),)
     return stands(job, cause, text, following, waits_for=waits_for)
 
 

@@ -281,6 +281,7 @@ def test_under_the_policy_all_a_firing_waits_for_that_before_it() -> None:
     ).chain
     assert [link.interval.label[11:16] for link in third] == ["00:30", "01:00", "01:30"]
     assert [link.cause for link in third] == [Cause.FREE_WORKER, Cause.BUSY, Cause.BUSY]
+    assert [link.waits_for[0].state.value for link in third[1:]] == ["in_progress", "embryo"]
 
 
 def test_a_full_pool_is_told_with_whose_unit_is_out_a_firing_too() -> None:
