@@ -186,6 +186,29 @@ def test_nothing_is_held_without_a_reason(seed: int) -> None:
     assert seen & {Cause.FUTURE, Cause.OFF}
 
 
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_what_is_told_while_no_scheduler_is_alive_is_what_the_next_one_does(seed: int) -> None:
+    random = Random(seed)
+    world = FiringsWorld(random)
+    for _ in range(20):
+        world.happen()
+        world.stage.clock.advance(timedelta(minutes=random.choice([1, 3, 50])))
+        expected = {name: told(world.stage, name).chain for name in "fg"}
+        world.stage.restart()
+        for name, chain in expected.items():
+            link = chain[-1]
+            found = reading_of(world.stage).document(name, link.interval)
+            match link.cause:
+                case Cause.OFF:
+                    assert found is None
+                case Cause.READY if link.state == "embryo":
+                    if found is None:  # its place has gone to another of its pool
+                        assert world.stage.catalog.pool_of(name) is not None
+                        continue
+                    assert (found.state == "skipped") == ("recorded as skipped" in link.text)
+                    assert link.text.endswith(found.reason), "for the reason that was told"
+
+
 def test_chance_brings_about_most_of_what_can_hold_a_firing() -> None:
     seen = set()
     for seed in range(30):
