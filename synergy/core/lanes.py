@@ -233,7 +233,7 @@ class Lanes:
         return ""
 
     def _file_new(self, request: Request, plan: Request, now: datetime) -> str:
-        if plan.id in self.lanes:
+        if self._known(plan.id) is not None:
             self._answer(request, now)
             return ""
         made = requested(self._desk.catalog, plan)

@@ -1,6 +1,7 @@
 """Backfills go little by little beside the live work, and everything built on them runs once."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from synergy.core import plans
 from synergy.core.backfills import KEPT, LOWERED, Backfill, backfills_of
 from synergy.core.building import build
+from synergy.core.commands import AnswerRequest
 from synergy.core.context import Context, daily, hourly, monthly, offset, previous, tree
+from synergy.core.events import RequestFiled
 from synergy.core.intervals import Calendar, Granularity
 from synergy.core.lanes import OPENED
 from synergy.core.model import Job, Request
@@ -442,6 +445,19 @@ def test_one_whose_process_is_not_registered_waits_until_it_is() -> None:
     stage.work()
     assert len(keys_of(stage, "h")) == 48
     assert stored(stage).state == "done"
+
+
+def test_that_it_was_begun_is_said_though_its_process_is_not_registered_by_now() -> None:
+    """Its scheduler died before it had said so."""
+    stage = stage_of()
+    asked = backfill(stage, "2026-11-01T00", "2026-11-02T23")
+    only = tree("client", [daily("c", run="w:f")], **FIRST)
+    stage.catalog = build(Context(only), stage.clock.now())
+    stage.restart()
+    again = RequestFiled(replace(asked, state="filed", answer={}))
+    commands = stage.scheduler.engine.handle([again], stage.clock.now())
+    answers = [each.request for each in commands if isinstance(each, AnswerRequest)]
+    assert [(each.state, each.answer) for each in answers] == [("done", asked.answer)]
 
 
 def test_one_whose_process_is_not_registered_may_be_canceled() -> None:
