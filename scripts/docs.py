@@ -160,6 +160,9 @@ OPTIONS: Mapping[str, str] = {
     "backoff": "seconds (or a timedelta) before the second attempt; doubled before each further "
     "one, at most an hour",
     "parallel": "units of it at once; without it no limit of its own",
+    "batch": "so many adjacent intervals at most are one call of its function or class, which is "
+    "then handed a sequence, see [several intervals in one "
+    "call](../how-to/write-a-worker.md#several-intervals-in-one-call); 1 to 256, default 1",
     "pool": "name of a pool of `Context(pools={…})`, whose places it shares with the other members",
     "catch_up": "what becomes of the intervals that it missed while it was switched off, or that "
     "were due before it was registered: `all` are worked, only the `latest` closed one, or `none`; "

@@ -285,9 +285,10 @@ def waited_until(unit: Unit, requested: Transition) -> datetime | None:
         each.after == UnitState.REQUESTED
         and each.reason.startswith(f"attempt {each.attempt - 1}: ")
         and each.version <= requested.version
+        and (each.attempt > 2 or unit.task.batch == 1)  # a call with others counts against none
         for each in unit.transitions
     )
-    wait = recovery.wait_after(unit.key, requested.attempt - 1, failures, unit.task.backoff)
+    wait = recovery.wait_after(unit.key, requested.attempt - 1, max(failures, 1), unit.task.backoff)
     return requested.at + wait
 
 

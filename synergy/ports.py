@@ -149,6 +149,9 @@ class Store(Protocol):
         claimed.  Each unit is taken by one conditional write, so that two workers never hold the
         same attempt (I5).  The transition is embedded and the units are returned as they stand
         after it: the started ones, then those claimed ahead.
+
+        The limit is one of calls: with a unit that may share its call, those are started that
+        make the call full (`synergy.core.batches.followers`), whether their keys are named or not.
         """
         ...
 

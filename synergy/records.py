@@ -98,6 +98,8 @@ def task_to_document(task: Task) -> Plain:
         document["backoff"] = backoff
     if task.priority:
         document["priority"] = task.priority
+    if task.batch != 1:
+        document["batch"] = task.batch
     return document
 
 
@@ -116,6 +118,7 @@ def task_from_document(document: Mapping[str, Any]) -> Task:
         max_attempts=get("max_attempts", _MAX_ATTEMPTS),
         backoff=timedelta(0, 0, get("backoff", _BACKOFF)),
         priority=get("priority", 0),
+        batch=get("batch", 1),
     )
 
 

@@ -33,7 +33,7 @@ SHELLS = frozenset({"stores", "brokers", "scheduler", "worker", "supervisor", "m
 CORE_RUNGS: tuple[frozenset[str], ...] = (
     frozenset({"values"}),
     frozenset({"intervals", "triggers", "states", "boxes"}),
-    frozenset({"model", "context", "catalog", "building"}),
+    frozenset({"model", "context", "catalog", "building", "batches"}),
     frozenset({"commands"}),
     frozenset({"events"}),
     frozenset({"readiness", "machines", "recovery", "plans", "switches", "backfills"}),

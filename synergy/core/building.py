@@ -3,11 +3,13 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from synergy.core.batches import LARGEST
 from synergy.core.boxes import is_pattern, may_meet
 from synergy.core.catalog import (
     Catalog,
@@ -270,7 +272,7 @@ class _Builder:
         late = self._late(where, declared, zone)
         own_lag = self._duration(where, "lag", declared.lag)
         due = lag if own_lag is None else own_lag
-        task = self._task(where, declared)
+        task = replace(self._task(where, declared), batch=self._batch(where, declared))
         after = tuple(item for item in declared.after if self._after(where, item))
         if calendar is None or every is None:
             return None
@@ -297,6 +299,25 @@ class _Builder:
         )
         self.processes[process.name] = process
         return process
+
+    def _batch(self, where: str, declared: ProcessDeclaration) -> int:
+        """How many adjacent intervals one call may be handed, which must be able to be out."""
+        batch = self._whole(where, "batch", declared.batch, 1, LARGEST)
+        if batch > 1 and not declared.run:
+            self._problem(
+                where,
+                f"batch={batch} is for functions and classes, which can be handed several "
+                "intervals in one call: a command is started for each, so its batch is 1",
+            )
+        places = self.context.pools.get(declared.pool) if isinstance(declared.pool, str) else None
+        for what, limit in (("parallel", declared.parallel), (f"pool {declared.pool}", places)):
+            if isinstance(limit, int) and 1 <= limit < batch:
+                self._problem(
+                    where,
+                    f"batch={batch} can never be filled: {what} lets no more than {limit} "
+                    "of its intervals be at work at once",
+                )
+        return batch
 
     def _late(self, where: str, declared: ProcessDeclaration, zone: str) -> dict[str, Any]:
         """What is said of late data, as far as it can be used."""

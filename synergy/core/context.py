@@ -68,6 +68,7 @@ class ProcessDeclaration:
     max_attempts: int = 3
     backoff: Duration = 10
     parallel: int | None = None
+    batch: int = 1
     pool: str | None = None
     priority: int = 0
     catch_up: str = "all"
@@ -199,6 +200,7 @@ def _sister(granularity: str) -> Callable[..., ProcessDeclaration]:
     `grouping`: so many {granularity} intervals in one.  `lag` seconds after the interval's end it
     is due (the tree's by default).  `time_limit` and `backoff` in seconds; `max_attempts` before
     it is given up; `parallel` units of it at once, `pool` those that it shares with others;
+    `batch`: up to so many adjacent intervals are one call of its function or class;
     `priority` high goes first.  `catch_up`: all, latest or none of the intervals that it missed
     while it was switched off, or before it was registered, are worked.  `boxes`: only workers on
     these take it, by name or pattern (``"db-*"``).  `late`: what becomes of a finished interval of

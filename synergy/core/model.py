@@ -179,6 +179,13 @@ class Task:
     backoff: timedelta = timedelta(seconds=10)
     #: Higher goes first.
     priority: int = 0
+    #: Up to so many adjacent intervals are one call of the entry: see `synergy.core.batches`.
+    batch: int = 1
+
+    @property
+    def alone(self) -> bool:
+        """Whether a slot that is at it takes nothing behind it."""
+        return bool(self.command) or self.batch > 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,9 +316,12 @@ class UnitWrite:
 class Claim:
     """A worker's wish: up to `limit` requested units, oldest interval first, priority before age.
 
-    Each is one conditional write ``requested -> in_progress`` with this owner and lease.  Behind
-    them, a worker of quick units takes some ahead of their start, ``requested -> claimed``, so
-    that it need not ask the store between one and the next.
+    Each is one conditional write ``requested -> in_progress`` with this owner and lease.  With a
+    unit that may share its call come those that make the call full, beyond `limit` and `keys`
+    (`synergy.core.batches`): so `limit` is a number of calls.
+
+    Behind them, a worker of quick units takes some ahead of their start, ``requested -> claimed``,
+    so that it need not ask the store between one and the next.
     """
 
     owner: str

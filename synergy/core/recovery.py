@@ -7,6 +7,7 @@ finds a lease run out.  A unit is given up visibly, with its reason, never silen
 import random
 from datetime import datetime, timedelta
 
+from synergy.core.batches import may_be_shared
 from synergy.core.model import Unit
 from synergy.core.states import UnitInput, UnitState, next_unit_state
 
@@ -50,14 +51,17 @@ def after_failure(
 ) -> Unit:
     """The unit after its attempt failed or was lost: requested again after a back-off, or invalid.
 
-    `retry_after` replaces the back-off where the worker named one.
+    `retry_after` replaces the back-off where the worker named one.  An attempt that may have been
+    one call with others counts against none of them: the next one each makes alone.
     """
     failures = unit.failures + 1
-    if failures >= unit.task.max_attempts:
+    if may_be_shared(unit):
+        failures -= 1
+    elif failures >= unit.task.max_attempts:
         return given_up(unit, now, f"attempt {unit.attempt} (the last of {failures}): {reason}")
     wait = retry_after
     if wait is None:
-        wait = wait_after(unit.key, unit.attempt, failures, unit.task.backoff)
+        wait = wait_after(unit.key, unit.attempt, max(failures, 1), unit.task.backoff)
     return unit.moved(
         next_unit_state(unit.state, UnitInput.RETURN),
         now,

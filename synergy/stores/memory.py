@@ -10,8 +10,10 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from itertools import islice
 
+from synergy.core.batches import followers
 from synergy.core.intervals import Interval
 from synergy.core.model import (
     Applied,
@@ -223,6 +225,10 @@ class MemoryStore:
                 and (claim.processes is None or unit.process in claim.processes)
             )
             to_start = list(islice(ready, max(0, claim.limit)))
+            if more := followers(to_start, partial(self._waiting, claim)):
+                to_start += more
+                left = {unit.key for unit in more}
+                ready = (unit for unit in ready if unit.key not in left)
             quick = (unit for unit in ready if may_be_ahead(unit, claim.quick))
             ahead = list(islice(quick, max(0, claim.ahead)))
             units = [taken(unit, claim, UnitInput.START) for unit in to_start]
@@ -230,6 +236,18 @@ class MemoryStore:
             for before, after in zip(to_start + ahead, units, strict=True):
                 self._put_unit(after, before)
             return units
+
+    def _waiting(self, claim: Claim, last: Unit) -> Iterable[Unit]:
+        """What of a process starts no earlier than a unit ends, by starts."""
+        requested = (self._units[key] for _, _, key in self._queue)
+        found = [
+            unit
+            for unit in requested
+            if unit.process == last.process
+            and unit.interval.start >= last.interval.end
+            and (unit.not_before is None or unit.not_before <= claim.now)
+        ]
+        return sorted(found, key=lambda unit: (unit.interval.start, unit.key))
 
     def _requested(self, keys: Iterable[str] | None) -> Iterable[Unit]:
         """Those among the keys, in the order in which units are claimed."""

@@ -18,6 +18,7 @@ from pymongo import InsertOne, UpdateMany, UpdateOne
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
+from synergy.core.batches import followers, may_be_shared
 from synergy.core.model import (
     Applied,
     BoxRecord,
@@ -336,6 +337,31 @@ class MongoStore:
             fresh = [each for each in found if each["_id"] not in taking.taken]
             for document in fresh[:limit]:
                 taking.take(document, applied)
+            if applied is UnitInput.START:
+                self._choose_followers(taking)
+
+    def _choose_followers(self, taking: Taking) -> None:
+        """Look for what makes the calls full that are to be begun."""
+        read: dict[str, Document] = {}
+
+        def waiting(last: Unit) -> Iterator[Unit]:
+            later = {
+                "state": "requested",
+                "not_before": {"$not": {"$gt": to_micros(taking.claim.now)}},
+                "process": last.process,
+                "start": {"$gte": to_micros(last.interval.end)},
+                "attempt": 1,
+            }
+            by_start = [("start", 1), ("_id", 1)]
+            limit = last.task.batch
+            for found in self._find(
+                self._units, later, sort=by_start, limit=limit, hint="requested"
+            ):
+                read[found["_id"]] = found
+                yield unit_from_fields(found)
+
+        for unit in followers(list(taking.taken.values()), waiting):
+            taking.take(read[unit.key], UnitInput.START)
 
     def _claimable(
         self, query: Document, processes: frozenset[str] | None, limit: int
@@ -738,6 +764,8 @@ def _start_of_offered(taking: Taking) -> tuple[Document, Document] | None:
     if claim.limit <= 0 or len(claim.offered) != 1 or wish is None:
         return None
     (offered,) = claim.offered
+    if may_be_shared(offered):
+        return None  # there may be more to take with it
     applied, ready, processes, _ = wish
     found = {
         **ready,

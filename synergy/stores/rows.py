@@ -70,6 +70,8 @@ HEAD, TOLD = 5, -1
 _GENERATION, _ATTEMPT = map(UNIT_COLUMNS.index, ("generation", "attempt"))
 _STATE, _VERSION, _OWNER, _LEASE, _STARTED, _REASON = map(UNIT_COLUMNS.index, UNIT_TAKEN)
 
+_TASK = UNIT_COLUMNS.index("task")
+
 #: Of a unit's row, what `UNIT_TAKEN` names, then ``told`` and the key.
 taken_changes: Callable[[Sequence[Any]], Row] = itemgetter(
     *map(UNIT_COLUMNS.index, (*UNIT_TAKEN, "told", "key"))
@@ -203,6 +205,11 @@ def unit_from_row(row: Sequence[Any], transitions: tuple[Transition, ...]) -> Un
         progress=None if progress is None else tuple(from_text(progress)),
         transitions=transitions,
     )
+
+
+def task_of(row: Sequence[Any]) -> Task:
+    """What the unit whose row is in the order of `UNIT_COLUMNS` has to run."""
+    return _task(row[_TASK])
 
 
 def take_row(row: list[Any], claim: Claim, applied: UnitInput) -> Transition:

@@ -12,12 +12,13 @@ that are left.
 """
 
 import sqlite3
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from synergy.core.batches import followers
 from synergy.core.model import (
     TRANSITIONS_KEPT,
     Applied,
@@ -74,6 +75,7 @@ from synergy.stores.rows import (
     job_from_row,
     take_row,
     taken_changes,
+    task_of,
     transition_to_row,
     unit_changes,
     unit_from_row,
@@ -133,6 +135,10 @@ ORDER BY priority DESC, start, key LIMIT ?
 """
 _CLAIMABLE_OF = _CLAIMABLE.replace("ORDER", f"AND process {_AMONG} ORDER")
 _CLAIMABLE_AHEAD = _CLAIMABLE_OF.replace("ORDER", "AND attempt = 1 ORDER")
+_WAITING = f"""
+{_UNITS} WHERE state = 'requested' AND (not_before IS NULL OR not_before <= ?)
+AND process = ? AND start >= ? AND attempt = 1 ORDER BY start, key LIMIT ?
+"""
 _NEXT_CLAIMABLE = "SELECT min(coalesce(not_before, 0)) FROM units WHERE state = 'requested'"
 _RENEW = """
 UPDATE units SET lease_until = ?, progress = coalesce(?, progress)
@@ -340,7 +346,10 @@ class SQLiteStore:
             held: list[Row] = []
             for applied, query, parameters in wishes:
                 changes: list[Row] = []
-                for found in connection.execute(query, parameters).fetchall():
+                rows = connection.execute(query, parameters).fetchall()
+                if applied is UnitInput.START and any(task_of(row).batch > 1 for row in rows):
+                    rows += _followers(connection, rows, to_micros(claim.now))
+                for found in rows:
                     row = list(found)
                     made = take_row(row, claim, applied)
                     row[TOLD] = feed.tell("unit", found[:HEAD], (made,), found[TOLD])
@@ -600,6 +609,20 @@ def _wishes(claim: Claim) -> list[tuple[UnitInput, str, tuple[Any, ...]]]:
     return [
         (applied, among_named(query), (named, *parameters)) for applied, query, parameters in wishes
     ]
+
+
+def _followers(connection: sqlite3.Connection, rows: Sequence[Row], now: int) -> list[Row]:
+    """The rows of those that make the calls full which a claim begins with these."""
+    read: dict[str, Row] = {}
+
+    def waiting(last: Unit) -> Iterator[Unit]:
+        asked = (now, last.process, to_micros(last.interval.end), last.task.batch)
+        for row in connection.execute(_WAITING, asked).fetchall():
+            read[row[0]] = row
+            yield unit_from_row(row, ())
+
+    begun = [unit_from_row(row, ()) for row in rows]
+    return [read[unit.key] for unit in followers(begun, waiting)]
 
 
 def among_named(query: str) -> str:

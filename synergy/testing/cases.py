@@ -27,7 +27,7 @@ from synergy.core.context import (
     tree,
     weekly,
 )
-from synergy.core.intervals import Interval
+from synergy.core.intervals import Calendar, Granularity, Interval
 from synergy.core.model import Json
 from synergy.core.plans import Ranges
 
@@ -71,11 +71,21 @@ WITH_LATE: Final = 2_000_000
 WITH_PLANS: Final = 3_000_000
 #: From this one on there are backfills, in the cases of the seeds that have pools.
 WITH_BACKFILLS: Final = 4_000_000
+#: From this one on some processes are called for several intervals at once, in the cases of the
+#: seeds from 0 on, of which every third has backfills, too.
+WITH_BATCHES: Final = 5_000_000
 #: From this one on the backfills of the seeds that have them are planned first, and then applied,
 #: withdrawn, or both, perhaps twice.
 WITH_PLANNED_BACKFILLS: Final = 6_000_000
 #: The first seed of each kind that is not the plain one.
-KINDS_OF_SEEDS: Final = (WITH_POOLS, WITH_LATE, WITH_PLANS, WITH_BACKFILLS, WITH_PLANNED_BACKFILLS)
+KINDS_OF_SEEDS: Final = (
+    WITH_POOLS,
+    WITH_LATE,
+    WITH_PLANS,
+    WITH_BACKFILLS,
+    WITH_BATCHES,
+    WITH_PLANNED_BACKFILLS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +165,9 @@ def case_of(seed: int) -> Case:
     """The case of a seed: the same in every process and on every machine."""
     if seed >= WITH_PLANNED_BACKFILLS:
         return _with_planned_backfills(case_of(seed - WITH_PLANNED_BACKFILLS + WITH_BACKFILLS))
+    if seed >= WITH_BATCHES:
+        case = _with_batches(case_of(seed - WITH_BATCHES), seed)
+        return _with_backfills(case) if seed % 3 == 2 else case
     if seed >= WITH_BACKFILLS:
         return _with_backfills(case_of(seed - WITH_BACKFILLS + WITH_POOLS))
     if seed >= WITH_PLANS:
@@ -205,6 +218,50 @@ def _with_planned_backfills(case: Case) -> Case:
         within = chance.choice([0.01, 1.0, case.calm_after / 2])
         requests += _sequel(chance, filed.id, filed.after, within, "planned")
     return replace(case, requests=tuple(requests))
+
+
+def _with_batches(case: Case, seed: int) -> Case:
+    """The same case in more and finer intervals, of which some are one call of a worker.
+
+    What keeps them from being ready side by side is rarer, and so are free slots.
+    """
+    chance = Random(f"batches/{seed}")
+    processes = {
+        name: replace(
+            process,
+            calendar=_finer(process.calendar),
+            task=replace(process.task, batch=chance.choice([1, 2, 4, 24])),
+            parallel=chance.choice([None, None, process.parallel]),
+            after=tuple(each for each in process.after if each.process != name),
+        )
+        for name, process in case.catalog.processes.items()
+    }
+    catalog = replace(case.catalog, processes=processes)
+    return replace(
+        case,
+        seed=seed,
+        catalog=catalog,
+        intervals=_intervals(catalog),
+        workers=chance.choice([1, 2]),
+        slots=chance.choice([1, 1, 2]),
+        durations=chance.choice(DURATIONS[1:]),
+    )
+
+
+def _finer(calendar: Calendar) -> Calendar:
+    """All groups of hours alike, so that they still nest."""
+    hours = calendar.granularity is Granularity.HOURLY
+    return replace(calendar, grouping=2) if hours else calendar
+
+
+def _intervals(catalog: Catalog) -> dict[str, tuple[Interval, ...]]:
+    """All intervals of each process."""
+    return {
+        name: tuple(process.calendar.between(start, end))
+        for name, process in catalog.processes.items()
+        for start, end in [catalog.spans[name]]
+        if end is not None
+    }
 
 
 def _with_plans(case: Case) -> Case:
@@ -290,12 +347,7 @@ class _Maker:
         #: What is monthly ends with its month, though its tree ends earlier.
         self.end = self.first + (timedelta(days=40) if months else timedelta(days=9))
         self.catalog = build(self._context(self.first + self.length, months), self.first)
-        self.intervals = {
-            name: tuple(process.calendar.between(start, end))
-            for name, process in self.catalog.processes.items()
-            for start, end in [self.catalog.spans[name]]
-            if end is not None
-        }
+        self.intervals = _intervals(self.catalog)
 
     def case(self) -> Case:
         """What befalls the timetable."""

@@ -101,6 +101,13 @@ def a_unit(number: int = 0, process: str = "site_hourly", **fields: Any) -> Unit
     return Unit(process=process, interval=an_hour(number), **given)
 
 
+def in_a_batch(number: int, batch: int = 8, process: str = "site_hourly", **fields: Any) -> Unit:
+    """A requested unit that may share its call."""
+    said = {name: fields.pop(name) for name in ("arguments", "priority") if name in fields}
+    task = Task(entry="workers.site:count", batch=batch, **said)
+    return a_unit(number, process, task=task, **fields)
+
+
 def a_claim(limit: int = 1, owner: str = "worker-1", **fields: Any) -> Claim:
     """A claim at `NOW` with a lease of 15 seconds."""
     return Claim(**{"now": NOW, "lease_until": LEASE_END, "owner": owner, "limit": limit, **fields})
@@ -807,6 +814,72 @@ class StoreContract:
         assert store.claim(an_offered_claim(unit)) == []
         (begun,) = store.claim(an_offered_claim(late))
         assert (begun.state, begun.version) == (UnitState.IN_PROGRESS, 4)
+
+    def test_with_a_unit_come_those_that_make_its_call_full(self, store: Store) -> None:
+        for number in (4, 2, 0, 3, 1, 5, 6, 7):
+            put_unit(store, in_a_batch(number, 3))
+        put_unit(store, a_unit(0, "single"))
+        claim = a_claim(2)
+        begun = store.claim(claim)
+        assert sorted(unit.key for unit in begun) == sorted(
+            [a_unit(0, "single").key, *(a_unit(number).key for number in range(3))]
+        )
+        assert {unit.key: unit for unit in begun} == store.read_units([u.key for u in begun])
+        one = next(unit for unit in begun if unit.key == a_unit(2).key)
+        assert one == taken(in_a_batch(2, 3), claim, UnitInput.START)
+        assert labels(store.claim(a_claim(2))) == [an_hour(number).label for number in (3, 4, 5)]
+        assert labels(store.claim(a_claim(2))) == [an_hour(number).label for number in (6, 7)]
+
+    def test_a_call_ends_where_units_do_not_follow_or_are_not_to_be_with_others(
+        self, store: Store
+    ) -> None:
+        put_unit(store, in_a_batch(0))
+        put_unit(store, in_a_batch(1))
+        put_unit(store, in_a_batch(3))  # behind a gap
+        put_unit(store, in_a_batch(4, attempt=2))
+        put_unit(store, in_a_batch(5, not_before=NOW + MICROSECOND))
+        put_unit(store, in_a_batch(6))
+        put_unit(store, in_a_batch(7, arguments={"site": "b"}))
+        put_unit(store, in_a_batch(8, 8, arguments={"site": "b"}, priority=-1))
+        put_unit(store, in_a_batch(1, process="another"))
+        calls = []
+        while begun := store.claim(a_claim(1)):
+            calls.append([(unit.interval.start.hour, unit.process[0]) for unit in begun])
+        assert calls == [
+            [(0, "s"), (1, "s")],
+            [(1, "a")],
+            [(3, "s")],
+            [(4, "s")],
+            [(6, "s")],
+            [(7, "s"), (8, "s")],
+        ]
+        assert labels(store.claim(a_claim(1, now=NOW + MICROSECOND))) == [an_hour(5).label]
+
+    def test_what_makes_a_call_full_need_not_be_named(self, store: Store) -> None:
+        for number in range(5):
+            put_unit(store, in_a_batch(number, 3))
+        offered = in_a_batch(1, 3)
+        begun = store.claim(an_offered_claim(offered))
+        assert labels(begun) == [an_hour(number).label for number in (1, 2, 3)]
+        named = (in_a_batch(0).key, in_a_batch(4).key)
+        begun = store.claim(a_claim(2, keys=named))
+        assert labels(begun) == [an_hour(number).label for number in (0, 4)]
+
+    def test_what_makes_a_call_full_is_not_claimed_ahead_as_well(self, store: Store) -> None:
+        for number in range(5):
+            put_unit(store, in_a_batch(number, 3))
+        begun = store.claim(a_claim(1, ahead=1, quick=frozenset({"site_hourly"})))
+        assert [unit.state.value for unit in begun] == [*["in_progress"] * 3, "claimed"]
+        assert labels(begun) == [an_hour(number).label for number in range(4)]
+
+    def test_those_of_a_call_are_reported_while_the_next_is_claimed(self, store: Store) -> None:
+        for number in range(4):
+            put_unit(store, in_a_batch(number, 2))
+        begun = store.claim(a_claim())
+        writes = [UnitWrite(handed_back(unit, NOW, "stop"), unit.fence) for unit in begun]
+        answers, others = store.save_and_claim(writes, a_claim(owner="worker-1/2"))
+        assert answers == [APPLIED, APPLIED]
+        assert {unit.owner for unit in others} == {"worker-1/2"}
 
     @pytest.mark.parametrize("state", [s for s in UnitState if s is not UnitState.REQUESTED])
     def test_only_requested_units_are_claimed(self, store: Store, state: UnitState) -> None:

@@ -23,7 +23,7 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import count
+from itertools import count, pairwise
 from math import inf
 from random import Random
 from traceback import format_exc
@@ -49,7 +49,7 @@ from synergy.core.model import (
 )
 from synergy.core.operations import planned_anew
 from synergy.core.plans import Place
-from synergy.core.states import JobState
+from synergy.core.states import JobState, UnitState
 from synergy.errors import Unreachable
 from synergy.ports import Delivery, News, Published
 from synergy.reading import Reading
@@ -78,6 +78,7 @@ NOTICED: Final = 4 * DOZE
 _OF_DOCUMENTS: Final = frozenset({"switch", "backfill"})
 #: Who does so much without time passing is stuck.
 TURNS: Final = 20_000
+PROCESSED, NOOP = Verdict.PROCESSED, Verdict.NOOP
 
 Result = TypeVar("Result")
 Drawn = TypeVar("Drawn")
@@ -388,8 +389,10 @@ class Wire:
         self._boundary("claim", after=False)
         self._remember()
         units = self._store.claim(claim)
-        (self._named if self._alone else self.decided).update(claim.keys or ())
+        along = [unit.key for unit in units if unit.task.batch > 1]
+        (self._named if self._alone else self.decided).update(claim.keys or (), along)
         for unit in units:
+            self._actor.world.given.add((unit.key, unit.attempt, unit.owner))
             self._actor.world.tell(self._actor, f"claims {unit.key}!{unit.attempt} {unit.state}")
         self._boundary("claim", after=True)
         return units
@@ -535,6 +538,12 @@ class _Attempt:
     lasts: float
     outcome: Outcome
     crash: bool
+    #: Those that are the same call.
+    others: tuple["_Attempt", ...] = ()
+
+    def units(self) -> list[Unit]:
+        """All that it is for."""
+        return [self.unit, *(other.unit for other in self.others)]
 
 
 @dataclass(slots=True)
@@ -607,7 +616,8 @@ class WorkerActor(Actor):
 
     def running(self) -> list[str]:
         """Keys of the units that its slots are at."""
-        return [slot.queue[0].unit.key for slot in self.slots if slot.queue]
+        at_work = (slot.queue[0] for slot in self.slots if slot.queue)
+        return [unit.key for attempt in at_work for unit in attempt.units()]
 
     def _nap(self, seconds: float, busy: bool) -> None:
         if seconds > 0 and not self.rung and not self.stirred:
@@ -696,15 +706,16 @@ class WorkerActor(Actor):
             slot.queue.clear()
             slot.slow = False
             return at.SlotGone(index, "killed by SIGSEGV")
-        event = at.Ended(index, attempt.outcome, slot.began, over)
+        others = tuple(other.outcome for other in attempt.others)
+        event = at.Ended(index, attempt.outcome, slot.began, over, others)
         # After what took long a child waits for leave, else it goes on by itself.
         self._begin(slot, self.monotonic() if attempt.lasts > HOLD_AFTER else over)
         return event
 
     def _begin(self, slot: _Slot, when: float) -> None:
         slot.began, slot.slow = when, False
-        if slot.queue:
-            self.world.begins(self, slot.queue[0].unit)
+        for unit in slot.queue[0].units() if slot.queue else ():
+            self.world.begins(self, unit)
 
     def _do(self, action: at.Action, slots: list[_Slot], events: list[at.Event]) -> None:
         match action:
@@ -712,10 +723,12 @@ class WorkerActor(Actor):
                 events.append(at.SlotReady(slot))
             case at.Run(slot, units):
                 idle = not slots[slot].queue
-                slots[slot].queue.extend(map(self.world.attempt, units))
+                slots[slot].queue.extend(self.world.attempts(self, units))
                 if idle:
                     self._begin(slots[slot], self.monotonic())
             case at.Kill(slot):
+                if slots[slot].queue and slots[slot].queue[0].others:
+                    self.world.tell(self, "kills a call")
                 slots[slot].queue.clear()
                 slots[slot].slow = False
                 events.append(at.SlotGone(slot, "killed"))
@@ -745,6 +758,8 @@ class WorkerActor(Actor):
             case at.Renew(renewals):
                 return at.Renewed(store.renew(renewals))
             case at.Report(writes):
+                for write in writes:
+                    self.world.check_reported(self, write.unit)
                 return at.Reported(store.save_units(writes))
 
 
@@ -777,6 +792,8 @@ class World:
         self._order = count()
         self._turns = 0
         self._started: set[tuple[str, int]] = set()
+        #: Attempts that claims have taken, and for whom.
+        self.given: set[tuple[str, int, str | None]] = set()
         self._restart = Random(f"{case.seed}/restarts")
         self._bell = Random(f"{case.seed}/bell")
         self.schedulers = [SchedulerActor(self, f"s{n}") for n in range(case.schedulers)]
@@ -1014,9 +1031,7 @@ class World:
 
     def attempt(self, unit: Unit) -> _Attempt:
         """How an attempt will come out: decided by its name, not by who runs it or when."""
-        chance = Random(f"{self.case.seed}/{unit.key}/{unit.attempt}")
-        lasts = chance.choice(self.case.durations)
-        outcome = Outcome(Verdict.PROCESSED, fingerprint=chance.choice(FINGERPRINTS))
+        lasts, outcome, chance = self._result(unit)
         crash = False
         drawn = chance.random()
         if self.faulty and drawn < self.case.failures:
@@ -1032,12 +1047,53 @@ class World:
             outcome = Outcome(Verdict.GIVE_UP, "useless")
         return _Attempt(unit, lasts, outcome, crash)
 
+    def attempts(self, actor: Actor, units: Sequence[Unit]) -> list[_Attempt]:
+        """What a slot does that is told to run these: one by one, or as one call."""
+        made = [self.attempt(unit) for unit in units]
+        if units[0].task.batch == 1:
+            return made
+        self._check_call(actor, units)
+        if self.recording and len(units) > 1:
+            self.tell(actor, f"calls for {len(units)} intervals")
+        first, *others = made
+        fails = [each for each in made if each.outcome.verdict not in (PROCESSED, NOOP)]
+        if fails or first.crash:  # then all come out like it
+            first = replace(first, outcome=fails[0].outcome, crash=any(e.crash for e in fails))
+            others = [replace(each, outcome=first.outcome) for each in others]
+        return [replace(first, others=tuple(others))]
+
+    def _check_call(self, actor: Actor, units: Sequence[Unit]) -> None:
+        """One call is for first attempts at adjacent intervals of one process (I21)."""
+        adjacent = all(
+            (one.process, one.interval.end) == (other.process, other.interval.start)
+            for one, other in pairwise(units)
+        )
+        first = len(units) == 1 or all(unit.attempt == 1 for unit in units)
+        if not (adjacent and first and len(units) <= units[0].task.batch):
+            keys = ", ".join(f"{unit.key}!{unit.attempt}" for unit in units)
+            self._found("I21", f"{actor.id} calls for what does not go together: {keys}")
+
+    def check_reported(self, actor: Actor, unit: Unit) -> None:
+        """A unit comes out as its own attempt did, whatever was one call with it (I21)."""
+        made = self._result(unit)[1]
+        if unit.state is UnitState.PROCESSED and unit.fingerprint != made.fingerprint:
+            self._found("I21", f"{actor.id} reports of {unit.key} what is another's result")
+
+    def _result(self, unit: Unit) -> tuple[float, Outcome, Random]:
+        """How long an attempt lasts and what it makes, if it does, and the dice for the rest."""
+        chance = Random(f"{self.case.seed}/{unit.key}/{unit.attempt}")
+        lasts = chance.choice(self.case.durations)
+        made = Outcome(Verdict.PROCESSED, fingerprint=chance.choice(FINGERPRINTS))
+        return lasts, made, chance
+
     def begins(self, actor: Actor, unit: Unit) -> None:
         """An attempt starts to run: never twice under one number, never beside another one.
 
         Where clocks are right, a worker that can act has stopped before anybody else starts (D4).
         """
         place = (unit.key, unit.attempt)
+        if (*place, unit.owner) not in self.given:
+            self._found("I21", f"{actor.id} runs attempt {unit.attempt} of {unit.key} unclaimed")
         if place in self._started:
             self._found("I19", f"{actor.id} runs attempt {unit.attempt} of {unit.key} again")
         self._started.add(place)

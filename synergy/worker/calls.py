@@ -8,7 +8,7 @@ import inspect
 import reprlib
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from synergy.core.recovery import REASON_LIMIT
@@ -22,11 +22,24 @@ Answer = dict[str, Any]
 
 def call(entry: str, work: Work) -> Answer:
     """What the worker that `entry` names makes of this work."""
+    return _called(entry, work, work, answer_to)
+
+
+def call_together(entry: str, works: Sequence[Work]) -> Answer:
+    """What it makes of several works in one call; with "others" where they did not come out alike.
+
+    What it raises is the answer for all of them.
+    """
+    return _called(entry, works[0], works, lambda result: answer_to_all(result, len(works)))
+
+
+def _called(
+    entry: str, first: Work, given: Work | Sequence[Work], answered: Callable[[object], Answer]
+) -> Answer:
     try:
         worker = load_entry(entry)
-        made: Any = worker(**work.arguments) if inspect.isclass(worker) else worker
-        result = made(work)
-        return answer_to(result)
+        made: Any = worker(**first.arguments) if inspect.isclass(worker) else worker
+        return answered(made(given))
     except Retry as retry:
         after = None if retry.after is None else retry.after.total_seconds()
         return {"verdict": "retry", "reason": short(retry.reason), "after": after}
@@ -63,6 +76,22 @@ def answer_to(result: object) -> Answer:
     reason = f"its worker returned {look_of(result)}; {LEGAL_ANSWERS}"
     say(reason)
     return failure(reason)
+
+
+def answer_to_all(result: object, count: int) -> Answer:
+    """The answer to what a worker returned that was handed so many works."""
+    if not isinstance(result, list | tuple):
+        return answer_to(result)
+    if len(result) != count:
+        reason = (
+            f"its worker returned {len(result)} results for {count} intervals: "
+            "one result is for all of them, and of several each is for one, in their order"
+        )
+        say(reason)
+        return failure(reason)
+    answers = [answer_to(each) for each in result]
+    wrong = [answer for answer in answers if answer["verdict"] == "failed"]
+    return wrong[0] if wrong else {**answers[0], "others": answers[1:]}
 
 
 def failure(reason: str) -> Answer:

@@ -24,8 +24,8 @@ from synergy.worker.work import Progress
 
 #: Bytes read from a child's output before it is the turn of others.
 _PORTION: Final = 1 << 18
-#: An answer is a few hundred bytes; who writes more is not our slot.
-_ANSWER_LIMIT: Final = 1 << 20
+#: An answer is a few hundred bytes for each unit of a call; who writes more is not our slot.
+_ANSWER_LIMIT: Final = 1 << 22
 #: Bytes kept of what a slot prints while it has no attempt.
 _LAST_WORDS: Final = 2000
 
@@ -44,6 +44,8 @@ class Output:
         self.fd, self.write_end = os.pipe()
         os.set_blocking(self.fd, False)
         self._path: Path | None = None
+        #: Of other attempts of the same call, and what is written there in place of the output.
+        self._elsewhere: Mapping[Path, str] = {}
         self._capture: Capture | None = None
         #: What it printed last without an attempt, or while its log could not be written.
         self.last_words = b""
@@ -55,9 +57,11 @@ class Output:
         os.close(self.write_end)
         self.write_end = -1
 
-    def record(self, path: Path) -> None:
-        """From here on the output belongs to the attempt with this log."""
+    def record(self, path: Path, elsewhere: Mapping[Path, str] | None = None) -> None:
+        """From here on the output belongs to the attempt with this log; once there is any, the
+        logs of the others of its call get one line each."""
         self._path, self.trouble, self.last_words = path, None, b""
+        self._elsewhere = elsewhere or {}
 
     def pump(self) -> bool:
         """Take some of what is there; False at the end of the output."""
@@ -97,6 +101,9 @@ class Output:
         if self._capture is None and self._path is not None and data and not self.trouble:
             try:
                 self._capture = Capture(self._path).open()
+                for path, line in self._elsewhere.items():
+                    with contextlib.closing(Capture(path).open()) as other:
+                        other.write(line.encode())
             except OSError as error:
                 self.trouble = error
         if self._capture is not None:

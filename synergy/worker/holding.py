@@ -1,9 +1,11 @@
 """What a worker's machine knows of its slots and of the units that it holds."""
 
 from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
+from itertools import islice
 
 from synergy.core.model import Renewal, Unit, UnitWrite
 from synergy.core.states import UnitState
@@ -64,6 +66,8 @@ class Slot:
     state: SlotState = SlotState.DOWN
     #: What it was given; the first one runs.
     queue: deque[Held] = field(default_factory=deque)
+    #: Whether all that it was given is one call.
+    together: bool = False
     #: Whether it will start none of the others by itself.
     slow: bool = False
     #: Whether it was told to be killed.
@@ -75,7 +79,22 @@ class Slot:
     @property
     def certain(self) -> bool:
         """Whether it runs the first of its units, and no other unless we say so."""
-        return self.slow or len(self.queue) == 1
+        return self.slow or len(self.queue) == 1 or self.together
+
+    def at_work(self) -> Iterable[Held]:
+        """What it runs, for all we know."""
+        return self.queue if self.together else islice(self.queue, 1)
+
+    def over(self, outcome: Outcome, others: Sequence[Outcome]) -> list[tuple[Held, Outcome]]:
+        """Take out what it ran, each with how it came out."""
+        if not self.together:
+            return [(self.queue.popleft(), outcome)]
+        held, outcomes = [*self.queue], [outcome, *others]
+        self.queue.clear()
+        self.together = False
+        if len(outcomes) == 1:
+            outcomes *= len(held)
+        return [*zip(held, outcomes, strict=True)]
 
 
 def report_of(held: Held) -> UnitWrite:

@@ -32,13 +32,15 @@ class SlotReady:
 class SlotGone:
     """The slot's process and all its descendants have ended, and its attempt's log is closed.
 
-    Of the units that it was given, the first one that has not `Ended` may have been at work;
-    `outcome` is how that came out, if it said so before.  The others were not started.
+    Of the units that it was given, the first one that has not `Ended` may have been at work, and
+    those with it that are one call; `outcome` and `others` are how that came out, if it said so
+    before.  What came behind was not started.
     """
 
     slot: int
     reason: str
     outcome: Outcome | None = None
+    others: tuple[Outcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +55,16 @@ class Ended:
     #: Monotonic times at which it was started and over; None for now.
     began: float | None = None
     ended: float | None = None
+    #: Of a call for several units, how those behind the first came out; none: all like the first.
+    others: tuple[Outcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Slow:
     """The slot's attempt takes more than a moment, and the slot will start no other after it.
 
-    The units that it was given behind this one are unstarted, and the machine's again.
+    The units that it was given behind it, unless they are of the same call, are unstarted, and the
+    machine's again.
     """
 
     slot: int
@@ -71,6 +76,8 @@ class Progressed:
 
     slot: int
     progress: Progress
+    #: Which unit of the call it was said of.
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +176,8 @@ class Run:
     """Run the units' attempts in the slot, one after the other, behind those that it has.
 
     Each is answered by `Ended`, unless `Slow` or `SlotGone` gives it back.  A command line is
-    run alone.
+    run alone.  Where the task says a batch, the units are one call, given to a slot that has
+    nothing else, and answered by one `Ended`.
     """
 
     slot: int

@@ -4,6 +4,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from synergy.core.batches import may_be_shared
 from synergy.core.model import Claim, Unit, may_be_ahead
 from synergy.core.states import UnitState
 from synergy.ports import Delivery
@@ -35,6 +36,16 @@ class Offers:
         """Nothing is offered any more."""
         self._turns.clear()
         self._deliveries.clear()
+
+    def withdraw(self, keys: Iterable[str]) -> list[Delivery]:
+        """Take out the deliveries of units that were claimed though no claim named them."""
+        found = []
+        for key in keys:
+            if key in self._deliveries:
+                deliveries = self._deliveries.pop(key)
+                del self._turns[bisect_left(self._turns, deliveries[0].unit.turn)]
+                found += deliveries
+        return found
 
     def ahead(self, quick: frozenset[str]) -> int:
         """How many of them may be claimed ahead."""
@@ -69,13 +80,20 @@ def decided(offered: Iterable[Delivery], claim: Claim, units: Sequence[Unit]) ->
 
     The claim passes over none that it could have taken: so what it left behind, coming before the
     last that it took in the same way, it refused; and everything, if it took fewer than it might.
+    Of those that may share a call only the first tells: others may have come along with it.
     """
-    started = [unit.turn for unit in units if unit.state is UnitState.IN_PROGRESS]
+    begun = [unit for unit in units if unit.state is UnitState.IN_PROGRESS]
+    started = [
+        unit.turn
+        for place, unit in enumerate(begun[: claim.limit])
+        if not place or not may_be_shared(unit)
+    ]
+    taken = {unit.key for unit in begun}
     ahead = [unit.turn for unit in units if unit.state is UnitState.CLAIMED]
 
     def is_decided(unit: Unit) -> bool:
         turn = unit.turn
-        if len(started) < claim.limit or (started and turn <= started[-1]):
+        if len(begun) < claim.limit or (started and turn <= started[-1]) or unit.key in taken:
             return True
         by_time = len(ahead) < claim.ahead or (ahead and turn <= ahead[-1])
         return bool(by_time) and may_be_ahead(unit, claim.quick)

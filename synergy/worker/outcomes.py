@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from synergy.core.batches import may_be_shared
 from synergy.core.model import Unit
 from synergy.core.recovery import LONGEST_WAIT, REASON_LIMIT, after_failure, given_up, handed_back
 from synergy.core.states import UnitInput, UnitState, next_unit_state
@@ -75,6 +76,14 @@ def of_answer(answer: Mapping[str, Any]) -> Outcome:
     return outcome
 
 
+def others_of(answer: Mapping[str, Any], count: int) -> tuple[Outcome, ...]:
+    """What a slot said of those behind the first of a call for so many."""
+    told = answer["others"]
+    if not isinstance(told, list) or len(told) != count - 1:
+        raise ValueError(f"not an answer for {count} units of one call")
+    return tuple(of_answer(each) for each in told)
+
+
 def progress_of(said: Any) -> Progress:
     """How far a slot says that its attempt was; `ValueError` when it makes no sense."""
     try:
@@ -137,6 +146,8 @@ def unit_after(
         case Verdict.GIVE_UP:
             reason = outcome.reason or "its worker gave up without saying why"
             unit = replace(unit, progress=progress)
+            if may_be_shared(unit):  # which of them is hopeless is not known
+                return after_failure(unit, now, f"gave up: {reason}")
             return given_up(unit, now, f"attempt {unit.attempt} gave up: {reason}")
         case Verdict.FAILED:
             return after_failure(replace(unit, progress=progress), now, outcome.reason)

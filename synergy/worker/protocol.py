@@ -48,6 +48,11 @@ if that is our own write, whose answer was lost, it was applied; if it is still 
 marked, which was not answered either, the report is repeated with the fence as it stands; else
 the attempt was superseded, which is counted, and its result dropped.  Its log stays.
 
+*Calls* (`synergy.core.batches`).  Where a process declares a batch, the store gives with a unit
+those which follow it without a gap, and a slot makes one call for them; each is a unit as any other
+with its own lease, fence and report, and all are in progress before the call begins.  The call is
+killed when one of them may not run any longer; the others are handed back then.
+
 *Stop* (F48).  On the first `Stop` no further unit is claimed, those in the pool are handed back,
 and those at work have `grace` to finish; then, or at the second `Stop`, they are killed and handed
 back.  The worker ends when nothing is held any more, or with `UNREPORTED` when the store did not
@@ -65,8 +70,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Final
 
+from synergy.core.batches import calls_of
 from synergy.core.model import Applied, Claim, Refused, Renewal, Unit, UnitWrite
 from synergy.core.recovery import LEASE, LEASE_MARGIN, RENEWAL
 from synergy.core.states import UnitState
@@ -275,8 +282,7 @@ class WorkerProtocol:
 
     def stop_at(self, slot: int) -> float | None:
         """The monotonic time by which the attempt in the slot must not run any more."""
-        queue = self._slots[slot].queue
-        return queue[0].deadline if queue else None
+        return min((held.deadline for held in self._slots[slot].at_work()), default=None)
 
     def wake_at(self) -> float:
         """The monotonic time at which it wants to be called, whatever happens; maybe past."""
@@ -297,14 +303,14 @@ class WorkerProtocol:
         match event:
             case SlotReady(slot):
                 self._slot_ready(self._slots[slot])
-            case SlotGone(slot, reason, outcome):
-                self._slot_gone(slot, reason, outcome)
-            case Ended(slot, outcome, began, ended):
-                self._ended(self._slots[slot], outcome, began, ended)
+            case SlotGone(slot):
+                self._slot_gone(self._slots[slot], event)
+            case Ended(slot):
+                self._ended(self._slots[slot], event)
             case Slow(slot):
                 self._slow(self._slots[slot])
-            case Progressed(slot, progress):
-                self._progressed(self._slots[slot], progress)
+            case Progressed(slot, progress, place):
+                self._progressed(self._slots[slot], progress, place)
             case Rang():
                 self._look_at, self._dry = self._time, False
             case Offered(deliveries):
@@ -346,25 +352,27 @@ class WorkerProtocol:
         if slot.state is SlotState.STARTING:
             slot.state = SlotState.READY
 
-    def _slot_gone(self, index: int, reason: str, outcome: Outcome | None) -> None:
-        slot = self._slots[index]
+    def _slot_gone(self, slot: Slot, gone: SlotGone) -> None:
         if slot.queue:
-            held = slot.queue.popleft()
-            self._pace.forget(held.unit.process)
+            outcome = gone.outcome
             if outcome is None and slot.killed:
                 outcome = Outcome(Verdict.HANDED_BACK, "its slot was killed")
-            self._over_with(held, outcome or failed(f"its slot ended: {reason}"), self._time)
+            outcome = outcome or failed(f"its slot ended: {gone.reason}")
+            for held, own in slot.over(outcome, gone.others):
+                self._pace.forget(held.unit.process)
+                self._over_with(held, own, self._time)
             self._take_back(slot)
             slot.deaths = 0
         else:
             slot.deaths += 1
-            self._say("slot_gone", f"slot {index} ended without work: {reason}", warning=True)
+            text = f"slot {gone.slot} ended without work: {gone.reason}"
+            self._say("slot_gone", text, warning=True)
         slot.state, slot.slow, slot.killed = SlotState.DOWN, False, False
         slot.restart = self._time + _restart_wait(slot.deaths)
 
     def _slow(self, slot: Slot) -> None:
         slot.slow = True
-        if slot.queue:
+        if slot.queue and not slot.together:
             held = slot.queue.popleft()
             self._take_back(slot)
             slot.queue.append(held)
@@ -376,17 +384,16 @@ class WorkerProtocol:
         self._pool.extendleft(reversed(slot.queue))
         slot.queue.clear()
 
-    def _ended(
-        self, slot: Slot, outcome: Outcome, began: float | None, ended: float | None
-    ) -> None:
+    def _ended(self, slot: Slot, event: Ended) -> None:
         slot.deaths, slot.slow = 0, False
-        ended = self._time if ended is None else min(ended, self._time)
-        if slot.queue:
-            held = slot.queue.popleft()
-            if began is not None:
-                held.began = min(began, ended)
+        ended = self._time if event.ended is None else min(event.ended, self._time)
+        for held, outcome in slot.over(event.outcome, event.others) if slot.queue else ():
+            if event.began is not None:
+                held.began = min(event.began, ended)
             assert held.began is not None
-            if not held.unit.task.command:
+            if held.unit.task.batch > 1:
+                self._pace.forget(held.unit.process)  # what it was before it said so
+            elif not held.unit.task.command:
                 self._pace.note(held.unit.process, ended - held.began)
             self._over_with(held, outcome, ended)
         if slot.queue:
@@ -432,22 +439,23 @@ class WorkerProtocol:
         at = self._now - timedelta(seconds=passed) if passed > 0 else self._now
         return max(at, held.claimed_at)
 
-    def _progressed(self, slot: Slot, progress: Progress) -> None:
-        if slot.queue:
-            slot.queue[0].progress = progress
+    def _progressed(self, slot: Slot, progress: Progress, place: int) -> None:
+        if place < len(slot.queue):
+            slot.queue[place].progress = progress
 
     def _enforce(self) -> None:
         """Kill what may not run any longer."""
         for index, slot in enumerate(self._slots):
             if not slot.queue or slot.killed:
                 continue
-            held = slot.queue[0]
-            why = self._why_stop(held, slot.certain)
-            if why is not None:
-                held.cause = held.cause or why
-                slot.killed = True
-                reason = f"attempt {held.unit.attempt} is killed: {held.cause.reason}"
-                self._say("attempt_killed", reason, held.unit.key, warning=True)
+            for held in slot.at_work():
+                why = self._why_stop(held, slot.certain)
+                if why is not None:
+                    held.cause = held.cause or why
+                    slot.killed = True
+                    reason = f"attempt {held.unit.attempt} is killed: {held.cause.reason}"
+                    self._say("attempt_killed", reason, held.unit.key, warning=True)
+            if slot.killed:
                 self._out.append(Kill(index))
 
     def _why_stop(self, held: Held, certain: bool) -> Outcome | None:
@@ -543,7 +551,7 @@ class WorkerProtocol:
         unit = slot.queue[0].unit
         return (
             unit.process in self._pace.quick
-            and not unit.task.command
+            and not unit.task.alone
             and not slot.slow
             and not slot.killed
         )
@@ -569,12 +577,17 @@ class WorkerProtocol:
         self.counts.brought += len(units) if asked.offered else 0
         deadline = asked.sent + self._validity
         self._first_deadline = min(self._first_deadline, deadline)
+        shared = []
         for unit in units:
             held = Held(unit, asked.claim.now, self._time, deadline)
             if unit.state is UnitState.CLAIMED:
                 self._pool.append(held)
+            elif unit.task.batch > 1:
+                shared.append(held)
             else:
-                self._begin(held)
+                self._begin([held])
+        if shared:
+            self._begin_calls(shared)
         if found or asked.claim.keys is None:
             self._looking = not found and len(units) < asked.claim.limit
             self._dry = not found and len(units) < asked.claim.limit + asked.claim.ahead
@@ -596,17 +609,30 @@ class WorkerProtocol:
             left = {each.tag for each in settled}
             self._offers.add(each for each in asked.offered if each.tag not in left)
 
-    def _begin(self, held: Held) -> None:
+    def _begin_calls(self, shared: Sequence[Held]) -> None:
+        """Begin units of which each call is one attempt at several, as far as they are adjacent."""
+        came_along = self._offers.withdraw(held.unit.key for held in shared)
+        if came_along:
+            self._out.append(Acknowledge(tuple(came_along)))
+        held_of = {held.unit.key: held for held in shared}
+        for call in calls_of(held.unit for held in shared):
+            self._begin([held_of[unit.key] for unit in call])
+
+    def _begin(self, call: Sequence[Held]) -> None:
+        """Begin units that are one call."""
         free = self._free()
-        if not free or self.stopping or self._time >= held.deadline:
-            self._not_started(held)
+        if not free or self.stopping or self._time >= call[0].deadline:
+            for held in call:
+                self._not_started(held)
             return
-        self._give(free[0], [held])
+        self._give(free[0], call)
 
     def _give(self, index: int, given: Sequence[Held]) -> None:
         slot = self._slots[index]
         if not slot.queue:
-            self._start(given[0], self._time)
+            slot.together = given[0].unit.task.batch > 1
+            for held in given if slot.together else given[:1]:
+                self._start(held, self._time)
         slot.state = SlotState.BUSY
         slot.queue.extend(given)
         self._out.append(Run(index, tuple(held.unit for held in given)))
@@ -633,14 +659,14 @@ class WorkerProtocol:
                 self._give(index, given)
 
     def _handful(self, count: int, index: int) -> list[Held]:
-        """Up to so many of the oldest, for this slot; a command only by itself."""
+        """Up to so many of the oldest, for this slot; a command, or a call, only by itself."""
         pool, given = self._pool, list[Held]()
         while pool and len(given) < count:
             if pool[0].cause is not None:
                 held = pool.popleft()
                 self._over_with(held, held.cause or _LOST, self._time)
                 continue
-            if not pool[0].unit.task.command:
+            if not pool[0].unit.task.alone:
                 given.append(pool.popleft())
             elif given or self._slots[index].queue:
                 break
@@ -747,7 +773,9 @@ class WorkerProtocol:
         oldest = self._first_deadline - self._validity
         due = oldest + self._renewal
         if any(
-            slot.queue and slot.queue[0].progress != slot.queue[0].shown for slot in self._slots
+            held.progress != held.shown
+            for slot in self._slots
+            for held in (slot.queue if slot.together else islice(slot.queue, 1))
         ):
             due = min(due, max(self._renewed_at, oldest) + PROGRESS_PACE)
         return max(due, self._renew_retry)
@@ -913,8 +941,7 @@ class WorkerProtocol:
         if self._exited:
             return
         for slot in self._slots:
-            if slot.queue and not slot.killed:
-                held = slot.queue[0]
+            for held in () if slot.killed else slot.at_work():
                 yield held.deadline
                 if slot.certain and held.limit is not None:
                     yield held.limit

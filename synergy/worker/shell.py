@@ -32,7 +32,15 @@ from synergy.worker.attendance import attending
 from synergy.worker.calls import environment_of
 from synergy.worker.children import Child, Command, Garbled, SlotProcess
 from synergy.worker.messages import Deed, Event, Question
-from synergy.worker.outcomes import Outcome, exit_reason, failed, of_answer, of_exit, progress_of
+from synergy.worker.outcomes import (
+    Outcome,
+    exit_reason,
+    failed,
+    of_answer,
+    of_exit,
+    others_of,
+    progress_of,
+)
 from synergy.worker.protocol import PROGRESS_PACE, WorkerProtocol
 from synergy.worker.wire import SLOW_AFTER, leave_to_message, units_to_message
 from synergy.worker.work import Work
@@ -127,6 +135,17 @@ class _Slot:
     def unit(self) -> Unit | None:
         """What it runs."""
         return self.queue[0][1] if self.queue else None
+
+    @property
+    def together(self) -> bool:
+        """Whether all that it has is one call."""
+        return bool(self.queue) and self.queue[0][1].task.batch > 1
+
+    def at_work(self) -> list[tuple[int, Unit]]:
+        """What it runs, with their numbers."""
+        if self.together:
+            return [*self.queue]
+        return [self.queue[0]] if self.queue else []
 
     def children(self) -> list[Child]:
         """Those that run."""
@@ -379,6 +398,14 @@ class Shell:
             unit.attempt,
         )
 
+    def _record(self, slot: _Slot, process: SlotProcess) -> None:
+        """What the slot prints belongs to what it runs."""
+        (_, first), *others = slot.at_work()
+        line = f"synergy: one call with {first.key}, whose log has what was printed\n"
+        process.output.record(
+            self._log_of(first), {self._log_of(other): line for _, other in others}
+        )
+
     def _run_command(self, slot: _Slot, unit: Unit, log: Path) -> None:
         environment = environment_of(unit.key, Work.of(unit))
         try:
@@ -398,21 +425,26 @@ class Shell:
             self._replace(slot, slot.process, "killed", None)
 
     def _replace(
-        self, slot: _Slot, process: SlotProcess, reason: str, outcome: Outcome | None
+        self,
+        slot: _Slot,
+        process: SlotProcess,
+        reason: str,
+        outcome: Outcome | None,
+        others: tuple[Outcome, ...] = (),
     ) -> None:
         """End the slot's process with all it has started, and say so."""
         process.contained.kill()
         if outcome is None:
             self._hear_out(slot, process)
         if slot.unit is not None and not slot.slow:
-            process.output.record(self._log_of(slot.unit))
+            self._record(slot, process)
         process.output.end()
         self._read_boards([slot])
         self._check_log(slot, process)
         self._unseat(slot, process)
         slot.queue.clear()
         slot.slow = False
-        self._events.append(at.SlotGone(slot.index, reason, outcome))
+        self._events.append(at.SlotGone(slot.index, reason, outcome, others))
 
     def _hear_out(self, slot: _Slot, process: SlotProcess) -> None:
         """Take what it answered before it died, so that nothing counts as not done that was."""
@@ -460,12 +492,10 @@ class Shell:
         self._on_answer(slot, process)
         if slot.process is process and slot.unit is not None and self._takes_long(slot, now):
             slot.slow = slot.leave = True
-            process.output.record(self._log_of(slot.unit))
+            self._record(slot, process)
             self._hear(slot, process)
-            first = slot.queue.popleft()
-            slot.queue.clear()
-            slot.queue.append(first)
-            process.send(leave_to_message(first[0], now))
+            slot.queue = deque(slot.at_work())
+            process.send(leave_to_message(slot.queue[0][0], now))
             self._events.append(at.Slow(slot.index))
 
     # what children say
@@ -494,37 +524,43 @@ class Shell:
             return
         if answer.get("spent"):
             self._replace(
-                slot, process, "its worker left something running", self._told(slot, answer)
+                slot, process, "its worker left something running", *self._told(slot, answer)
             )
             return
         self._over(slot, process, answer)
         if answer.get("held"):
             self._give_leave(slot, process)
 
-    def _told(self, slot: _Slot, answer: dict[str, Any]) -> Outcome:
-        """How the slot's first unit came out, by this answer."""
+    def _told(self, slot: _Slot, answer: dict[str, Any]) -> tuple[Outcome, tuple[Outcome, ...]]:
+        """How what the slot ran came out, by this answer: the first, and the others of its call."""
         if not slot.queue or answer.get("number") != slot.queue[0][0]:
             raise Garbled("an answer to what was not asked")
         if (progress := answer.get("progress")) is not None:
-            self._events.append(at.Progressed(slot.index, progress_of(progress)))
-        return of_answer(answer)
+            for place, said in enumerate(progress if slot.together else [progress]):
+                if said is not None:
+                    self._events.append(at.Progressed(slot.index, progress_of(said), place))
+        others = others_of(answer, len(slot.at_work())) if "others" in answer else ()
+        return of_answer(answer), others
 
     def _over(self, slot: _Slot, process: SlotProcess, answer: dict[str, Any]) -> None:
-        """The slot's first unit is over."""
-        outcome = self._told(slot, answer)
+        """What the slot ran is over."""
+        outcome, others = self._told(slot, answer)
         began, ended = float(answer["began"]), float(answer["ended"])
         if answer.get("printed") and not slot.slow:
-            process.output.record(self._log_of(slot.queue[0][1]))
+            self._record(slot, process)
         if answer.get("printed") or slot.slow:
             process.output.end()
             self._check_log(slot, process)
-        slot.queue.popleft()
+        if slot.together:
+            slot.queue.clear()
+        else:
+            slot.queue.popleft()
         slot.slow, slot.since = False, max(ended, slot.sent)
         if slot.queue:
             self._hear_no_more(slot, process)
         else:
             self._hear(slot, process)
-        self._events.append(at.Ended(slot.index, outcome, began, ended))
+        self._events.append(at.Ended(slot.index, outcome, began, ended, others))
 
     def _give_leave(self, slot: _Slot, process: SlotProcess) -> None:
         """Let a slot that holds go on, unless it was given leave in advance."""
@@ -593,10 +629,10 @@ class Shell:
 
     def _read_boards(self, slots: Sequence[_Slot]) -> None:
         for slot in slots:
-            if slot.queue and slot.process is not None:
-                progress = slot.process.progress(slot.queue[0][0])
+            for place, (number, _) in enumerate(slot.at_work() if slot.process else ()):
+                progress = slot.process.progress(number) if slot.process else None
                 if progress is not None:
-                    self._events.append(at.Progressed(slot.index, progress))
+                    self._events.append(at.Progressed(slot.index, progress, place))
 
 
 def _code_of(ended: programs.Exit) -> int:

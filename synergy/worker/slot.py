@@ -34,8 +34,8 @@ from typing import Any
 
 from synergy import containment
 from synergy.worker.board import Board
-from synergy.worker.calls import Answer, call, environment_of, failure, say
-from synergy.worker.wire import HOLD_AFTER, Errand, errands_of
+from synergy.worker.calls import Answer, call, call_together, environment_of, failure, say
+from synergy.worker.wire import HOLD_AFTER, Errand, calls_in
 from synergy.worker.work import Progress, Work
 
 #: Our descriptors are moved up to here, out of the way of a worker that closes the low ones.
@@ -90,12 +90,13 @@ class Slot:
         self._output = Pipe(_move_up(os.dup(1)))
         self._nothing = _move_up(os.open(os.devnull, os.O_RDONLY))
         self._streams = [_text_stream(1), _text_stream(2)]
-        self._queue: deque[Errand] = deque()
+        self._queue: deque[tuple[Errand, ...]] = deque()
         #: Whether it waits for leave.
         self._held = False
         #: When it last looked at the clock after an answer, or was to begin.
         self._looked = 0.0
-        self._progress: Progress | None = None
+        #: By the number of the errand.
+        self._progress: dict[int, Progress] = {}
 
     def serve(self) -> None:
         """Answer every request; return when there are no more."""
@@ -109,16 +110,16 @@ class Slot:
         if "keep" in request:
             self._held, self._looked = False, request["at"]
             while request["keep"] is not None and self._queue:
-                if self._queue[-1].number <= request["keep"]:
+                if self._queue[-1][0].number <= request["keep"]:
                     break
                 self._queue.pop()
             return
         if not self._queue:
             self._looked = max(self._looked, request["at"])
-        self._queue.extend(errands_of(request))
+        self._queue.extend(calls_in(request))
 
-    def _next(self, errand: Errand) -> None:
-        answer = self._attempt(errand)
+    def _next(self, errands: tuple[Errand, ...]) -> None:
+        answer = self._attempt(errands)
         held = self._held = self._must_hold(answer)
         if held:
             answer["held"] = True
@@ -135,30 +136,41 @@ class Slot:
             return True
         return "spent" in answer or answer["ended"] - self._looked > HOLD_AFTER
 
-    def _attempt(self, errand: Errand) -> Answer:
-        """Run one attempt and leave no trace of it; what is to be answered."""
+    def _attempt(self, errands: tuple[Errand, ...]) -> Answer:
+        """Run one call and leave no trace of it; what is to be answered."""
         before = set(threading.enumerate())
         began = monotonic()
         self._restore()
-        self._progress = None
-        answer = self._call(errand)
+        self._progress.clear()
+        answer = self._call(errands)
         self._only_the_first_process(answer)
         if _leftovers(before):
             answer["spent"] = True
         self._flush()
-        if self._progress is not None:
-            answer["progress"] = self._progress
-        answer.update(number=errand.number, began=began, ended=monotonic())
+        if self._progress:
+            told = [self._progress.get(errand.number) for errand in errands]
+            answer["progress"] = told if _is_batch(errands) else told[0]
+        answer.update(number=errands[0].number, began=began, ended=monotonic())
         return answer
 
-    def _call(self, errand: Errand) -> Answer:
+    def _call(self, errands: tuple[Errand, ...]) -> Answer:
+        works = [self._work(errand) for errand in errands]
+        for name, value in environment_of(works[0].key, works[0]).items():
+            if os.environ.get(name) != value:  # setting one costs four looks
+                os.environ[name] = value
+        entry = errands[0].task.entry
+        if entry is None:
+            return failure("it names no function or class")
+        return call_together(entry, works) if _is_batch(errands) else call(entry, works[0])
+
+    def _work(self, errand: Errand) -> Work:
         def report(progress: Progress) -> None:
             if os.getpid() == self._pid:
-                self._progress = progress
+                self._progress[errand.number] = progress
                 self._board.write(errand.number, progress)
 
         task = errand.task
-        work = Work(
+        return Work(
             process=errand.process,
             interval=errand.interval,
             generation=errand.generation,
@@ -171,12 +183,6 @@ class Slot:
             high=errand.high,
             _report=report,
         )
-        for name, value in environment_of(work.key, work).items():
-            if os.environ.get(name) != value:  # setting one costs four looks
-                os.environ[name] = value
-        if task.entry is None:
-            return failure("it names no function or class")
-        return call(task.entry, work)
 
     def _only_the_first_process(self, answer: Answer) -> None:
         if os.getpid() != self._pid:
@@ -211,6 +217,10 @@ class Slot:
         for stream in {sys.stdout, sys.stderr, *self._streams}:
             with contextlib.suppress(BaseException):
                 stream.flush()
+
+
+def _is_batch(errands: tuple[Errand, ...]) -> bool:
+    return errands[0].task.batch > 1
 
 
 def _leftovers(before: set[threading.Thread]) -> bool:

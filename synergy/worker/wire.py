@@ -8,6 +8,10 @@ The worker sends units, which are run in the order of their sending, and leave t
     ← {"number": 7, "verdict": "processed", "began": 12.5, "ended": 12.5, …}
     ← {"held": true}
 
+Units of one message whose task says a batch are one call; its answer has the number of the first,
+a list as its progress, and ``others``, the answers for those behind the first, unless all came out
+alike.
+
 Several units are under way at once, so that the pipe costs no round trip for each of them; yet the
 worker must know whose output it reads from the slot's other pipe, and must be able to take back
 what has not been started.  So the slot *holds*, and waits for leave, after every unit that has
@@ -85,8 +89,15 @@ def units_to_message(numbered: Sequence[tuple[int, Unit]], at: float) -> Plain:
     return {"at": at, "tasks": documents, "units": units}
 
 
-def errands_of(message: Mapping[str, Any]) -> Iterator[Errand]:
-    """What `units_to_message` was given."""
+def calls_in(message: Mapping[str, Any]) -> list[tuple[Errand, ...]]:
+    """What `units_to_message` was given, as far as it is one call in a tuple."""
+    errands = [*_errands_of(message)]
+    if errands[0].task.batch > 1:
+        return [tuple(errands)]
+    return [(errand,) for errand in errands]
+
+
+def _errands_of(message: Mapping[str, Any]) -> Iterator[Errand]:
     tasks = [task_from_document(each) for each in message["tasks"]]
     for number, task, process, label, start, end, generation, run, attempt, low, high in message[
         "units"

@@ -28,6 +28,10 @@ raises anything else, ``sys.exit()``   failed; repeated after a back-off until a
 returns anything else                  failed: its author must be told
 =====================================  =======================================================
 
+Of a process that declares a batch, a worker is called with a sequence of works for adjacent
+intervals instead, and returns one answer for all or a list with one for each.  What it raises
+counts against none of them: each is attempted again alone.
+
 A worker may be started more than once for the same unit (a program may be killed after the work
 was done and before it was recorded), so it must be idempotent: write the result of the interval
 in one piece, replacing what an earlier attempt left.  Where that is not enough, `Work.fence`

@@ -40,6 +40,7 @@ tasks = st.builds(
     max_attempts=counts,
     backoff=durations,
     priority=st.integers(-(2**31), 2**31 - 1),
+    batch=st.integers(1, 256),
 )
 intervals = st.lists(instants, min_size=2, max_size=2, unique=True).flatmap(
     lambda ends: st.builds(

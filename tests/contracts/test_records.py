@@ -117,6 +117,7 @@ tasks = st.builds(
     max_attempts=st.integers(1, 9),
     backoff=durations,
     priority=st.integers(-9, 9),
+    batch=st.integers(1, 9),
 )
 units = st.builds(
     Unit,

@@ -341,6 +341,22 @@ PROBLEMS: list[tuple[str, list[Any], str, str]] = [
     ("promised before", [process(complete_by=-1)], 'process "p"', "complete_by -1 is not a number"),
     ("priority", [process(priority="high")], 'process "p"', "priority 'high' is not a whole"),
     ("exit code", [process(noop_codes=[256])], 'process "p"', "noop_codes 256 is not a whole"),
+    ("batch of none", [process(batch=0)], 'process "p"', "batch 0 is not a whole number from 1"),
+    ("large batch", [process(batch=257)], 'process "p"', "is not a whole number from 1 to 256"),
+    (
+        "batch of a command",
+        [one(hourly("p", command=["true"], batch=2))],
+        'process "p"',
+        "batch=2 is for functions and classes, which can be handed several intervals in one call: "
+        "a command is started for each, so its batch is 1",
+    ),
+    (
+        "batch that is never full",
+        [process(batch=5, parallel=4)],
+        'process "p"',
+        "batch=5 can never be filled: parallel lets no more than 4 of its intervals be at work",
+    ),
+    ("batch of a freerun", [entry(batch=2)], 'freerun "f"', "no option 'batch'"),
     ("arguments", [process(arguments=[1])], 'process "p"', "arguments [1] are no mapping"),
     ("not JSON", [process(arguments={"a": {1, 2}})], 'process "p"', "cannot be written as JSON"),
     ("not a number", [process(arguments={"a": float("nan")})], 'process "p"', "as JSON"),

@@ -197,3 +197,27 @@ def test_what_has_ended_stays_as_it_is(state: UnitState) -> None:
 
 def test_a_lease_outlives_two_missed_renewals_and_its_margin() -> None:
     assert 2 * RENEWAL + LEASE_MARGIN < LEASE
+
+
+def in_a_batch(attempts: int = 3) -> Unit:
+    """At work in its first attempt, perhaps in one call with others."""
+    return at_work(attempts=attempts, batch=8)
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_an_attempt_that_may_have_been_one_call_with_others_counts_against_none(
+    attempts: int,
+) -> None:
+    for after in (
+        after_failure(in_a_batch(attempts), NOW, "boom"),
+        after_lost_lease(in_a_batch(attempts), NOW),
+    ):
+        assert (after.state, after.attempt, after.failures) == (UnitState.REQUESTED, 2, 0)
+
+
+def test_the_next_attempt_is_its_own() -> None:
+    unit = in_a_batch(1)
+    alone = again(after_failure(unit, NOW, "boom"))
+    assert (alone.attempt, alone.failures) == (2, 0)
+    after = after_failure(alone, NOW, "boom")
+    assert (after.state, after.attempt, after.failures) == (UnitState.INVALID, 2, 1)

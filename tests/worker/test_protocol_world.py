@@ -61,6 +61,11 @@ class Box:
     def running(self) -> dict[int, Unit]:
         return {slot: queue[0] for slot, queue in self.queues.items() if queue}
 
+    def call(self, slot: int) -> list[Unit]:
+        """What it runs: of a process with a batch, all that it was given."""
+        queue = self.queues[slot]
+        return list(queue) if queue and queue[0].task.batch > 1 else list(queue)[:1]
+
     def slow_at(self) -> float:
         """When the next slot will be seen to take long."""
         fronts = self.running.keys() - self.slow
@@ -100,7 +105,7 @@ class World(RuleBasedStateMachine):
 
     def box(self) -> Box:
         self.names += 1
-        box = Box(f"w{self.names}", consumer=self.broker.consume("pq", 8))
+        box = Box(f"w{self.names}", consumer=self.broker.consume("pqb", 8))
         box.healthy = not self.publisher.trouble
         box.waiting.append(at.BrokerHealth(box.healthy))
         return box
@@ -128,6 +133,14 @@ class World(RuleBasedStateMachine):
             self.publisher.publish(units)
         self.ring(box)
 
+    @rule(count=st.sampled_from([2, 5, 12]), box=st.integers(0, 1), brought=st.booleans())
+    def batch(self, count: int, box: int, brought: bool) -> None:
+        """Units of one process that are called for several at once."""
+        units = [self.add("b", batch=5) for _ in range(count)]
+        if brought:
+            self.publisher.publish(units)
+        self.ring(box)
+
     @rule()
     def broker_leaves(self) -> None:
         self.broker.leave("gone")
@@ -148,7 +161,9 @@ class World(RuleBasedStateMachine):
                 self.end(box, OUTCOMES[0], slot)
             self.advance(0.0005)
 
-    def add(self, process: str, limit: int | None = None, max_attempts: int = 1000) -> Unit:
+    def add(
+        self, process: str, limit: int | None = None, max_attempts: int = 1000, batch: int = 1
+    ) -> Unit:
         unit = Unit(
             process=process,
             interval=HOURS.shift(HOURS.containing(START), len(self.units)),
@@ -158,6 +173,7 @@ class World(RuleBasedStateMachine):
                 max_attempts=max_attempts,
                 backoff=timedelta(0),
                 time_limit=None if limit is None else timedelta(seconds=limit),
+                batch=batch,
             ),
             created_at=self.now,
         )
@@ -178,7 +194,8 @@ class World(RuleBasedStateMachine):
         there = self.boxes[box]
         if there.queues[slot]:
             ended = at.Ended(slot, outcome, there.began[slot], self.time)
-            there.queues[slot].popleft()
+            for _ in there.call(slot):
+                there.queues[slot].popleft()
             self.begin(there, slot)
             self.tell(there, ended)
 
@@ -246,7 +263,8 @@ class World(RuleBasedStateMachine):
 
     @invariant()
     def no_two_who_are_awake_run_the_same_unit(self) -> None:
-        keys = [u.key for box in self.boxes if not box.paused for u in box.running.values()]
+        awake = [box for box in self.boxes if not box.paused]
+        keys = [unit.key for box in awake for slot in box.queues for unit in box.call(slot)]
         assert len(keys) == len(set(keys))
 
     @invariant()
@@ -299,16 +317,15 @@ class World(RuleBasedStateMachine):
         """The slot goes on by itself with the next of what it was given."""
         box.slow.discard(slot)
         box.began[slot] = self.time
-        if box.queues[slot]:
-            unit = box.queues[slot][0]
+        for unit in box.call(slot):
             assert (unit.key, unit.attempt) not in self.started
             self.started.add((unit.key, unit.attempt))
 
     def see_slow(self, box: Box) -> Iterator[Event]:
-        for slot, unit in box.running.items():
+        for slot in box.running:
             if slot not in box.slow and self.time >= box.began[slot] + SLOW_AFTER:
                 box.slow.add(slot)
-                box.queues[slot] = deque([unit])
+                box.queues[slot] = deque(box.call(slot))
                 yield at.Slow(slot)
 
     def tell(self, box: Box, *events: Event) -> None:
@@ -363,8 +380,9 @@ class World(RuleBasedStateMachine):
                 yield at.Unanswered(action, "gone")
             case _:
                 answer = self.ask(action)
-                if isinstance(action, at.ClaimUnits):
+                if isinstance(action, at.ClaimUnits) and isinstance(answer, at.Claimed):
                     box.decided.update(action.claim.keys or ())
+                    box.decided.update(u.key for u in answer.units if u.task.batch > 1)
                 yield at.Unanswered(action, "lost") if box.store == "mute" else answer
 
     def ask(self, action: Action) -> Event:

@@ -12,7 +12,7 @@ from synergy.core.model import Task, Unit
 from synergy.records import to_text
 from synergy.worker.board import Board, open_page
 from synergy.worker.slot import Pipe, Slot
-from synergy.worker.wire import errands_of, leave_to_message, units_to_message
+from synergy.worker.wire import calls_in, leave_to_message, units_to_message
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 HOURS = Calendar(Granularity.HOURLY)
@@ -43,7 +43,7 @@ def test_units_are_read_as_they_were_sent() -> None:
     message = json.loads(to_text(units_to_message(sent, 7.5)))
     assert len(message["tasks"]) == 1, "what they have in common is sent once"
     assert message["at"] == 7.5
-    for errand, (number, unit) in zip(errands_of(message), sent, strict=True):
+    for (errand,), (number, unit) in zip(calls_in(message), sent, strict=True):
         assert (errand.number, errand.process, errand.interval) == (number, "p", unit.interval)
         assert (errand.generation, errand.run, errand.attempt) == (2, unit.run, 3)
         assert (errand.task, errand.low, errand.high) == (unit.task, unit.low, None)
@@ -61,7 +61,7 @@ class Bench:
         self.slot._take(json.loads(to_text(message)))
 
     def waiting(self) -> list[int]:
-        return [errand.number for errand in self.slot._queue]
+        return [errand.number for (errand,) in self.slot._queue]
 
 
 @pytest.fixture

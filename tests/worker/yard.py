@@ -42,6 +42,10 @@ def until(fact: Callable[[], T], patience: float = PATIENCE, pace: float = 0.005
     return found
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 def gone(pid: int) -> bool:
     """Whether this process has ended; a zombie has."""
     try:
@@ -157,6 +161,21 @@ class Yard:
             if first == 0:
                 self.ended(units[0])
         return units[1:]
+
+    def backlog(self, entry: str, count: int, **task: Any) -> list[Unit]:
+        """Units of as many adjacent hours of one process, requested at once."""
+        process = f"p{next(self._numbers)}"
+        hours = [HOURS.parse("2026-11-19T00")]
+        while len(hours) < count:
+            hours.append(HOURS.shift(hours[-1], 1))
+        said = Task(entry=f"tasks:{entry}", **task)
+        units = [
+            Unit(process=process, interval=hour, generation=1, task=said, created_at=_now())
+            for hour in hours
+        ]
+        self.store.save_units([UnitWrite(unit, None) for unit in units])
+        self.bell.ring("worker")
+        return units
 
     def now(self, unit: Unit) -> Unit:
         """The unit as it stands."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from synergy.testing.cases import WITH_BACKFILLS, WITH_LATE, WITH_PLANS, WITH_POOLS
+from synergy.testing.cases import WITH_BACKFILLS, WITH_BATCHES, WITH_LATE, WITH_PLANS, WITH_POOLS
 
 
 @dataclass(frozen=True)
@@ -264,9 +264,9 @@ MUTANTS = (
         Edit(
             "worker.protocol:WorkerProtocol._offered",
             "self._offers.add(deliveries)",
-            "[self._begin(Held(each.unit.moved(UnitState.IN_PROGRESS, self._now, "
+            "[self._begin([Held(each.unit.moved(UnitState.IN_PROGRESS, self._now, "
             "owner=self._id + '/0', lease_until=self._now + self._lease), self._now, self._time, "
-            "self._time + self._validity)) for each in deliveries]",
+            "self._time + self._validity)]) for each in deliveries]",
         ),
         seeds=range(8),
     ),
@@ -374,5 +374,39 @@ MUTANTS = (
         "what a backfill holds that was given up is not released",
         Edit("core.lanes:Lanes._try_release", "lane.backfill.over or", "False and"),
         seeds=range(WITH_BACKFILLS + 9, WITH_BACKFILLS + 13),
+    ),
+    Mutant(
+        "a call is for intervals with a gap between them",
+        Edit(
+            "worker.protocol:WorkerProtocol._begin_calls",
+            "calls_of(held.unit for held in shared)",
+            "[[held.unit for held in shared]]",
+        ),
+        seeds=range(WITH_BATCHES + 5, WITH_BATCHES + 8),
+    ),
+    Mutant(
+        "what failed together is tried together again",
+        Edit("core.batches:may_be_shared", " and unit.attempt == 1", ""),
+        seeds=range(WITH_BATCHES, WITH_BATCHES + 1),
+    ),
+    Mutant(
+        "of a call only the first unit is renewed and watched",
+        Edit("worker.holding:Slot.at_work", "self.queue if self.together else ", ""),
+        Edit("worker.protocol:WorkerProtocol._holdings", "in slot.queue", "in slot.at_work()"),
+        seeds=range(WITH_BATCHES + 49, WITH_BATCHES + 50),
+    ),
+    Mutant(
+        "all units of a call come out like its first",
+        Edit("worker.holding:Slot.over", "[outcome, *others]", "[outcome]"),
+        seeds=range(WITH_BATCHES + 3, WITH_BATCHES + 7),
+    ),
+    Mutant(
+        "what makes a call full is not claimed",
+        Edit(
+            "stores.memory:MemoryStore.claim",
+            "self._put_unit(after, before)",
+            "before in more or self._put_unit(after, before)",
+        ),
+        seeds=range(WITH_BATCHES, WITH_BATCHES + 4),
     ),
 )

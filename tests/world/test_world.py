@@ -13,6 +13,7 @@ from synergy.core.late import ACTOR
 from synergy.testing.cases import (
     KINDS_OF_SEEDS,
     WITH_BACKFILLS,
+    WITH_BATCHES,
     WITH_LATE,
     WITH_PLANNED_BACKFILLS,
     WITH_PLANS,
@@ -126,6 +127,21 @@ def test_everything_that_can_happen_happens() -> None:
         assert moves[move] > 0, move
     assert reopened > 100
     assert kept > 5
+
+
+def test_there_are_calls_for_several_intervals_and_some_are_killed() -> None:
+    """Else the blocks above would show little."""
+    sizes: Counter[int] = Counter()
+    killed = 0
+    for seed in range(WITH_BATCHES, WITH_BATCHES + 60):
+        story = World(case_of(seed), recording=True)
+        assert story.run() is None
+        calls = [line for line in story.story if " calls for " in line]
+        sizes.update(int(line.rpartition(" calls for ")[2].split()[0]) for line in calls)
+        killed += sum("kills a call" in line for line in story.story)
+    assert sizes[2] > 20, sizes
+    assert sum(count for size, count in sizes.items() if size > 2) > 10, sizes
+    assert killed > 0
 
 
 def test_a_connection_that_was_closed_while_it_was_gone_does_not_come_back() -> None:

@@ -7,6 +7,7 @@ import sqlite3
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -268,3 +269,39 @@ def _write(path: Any, text: str) -> None:
     part = Path(f"{path}.part")
     part.write_text(text)
     part.rename(str(path))
+
+
+def loads(works: Sequence[Work]) -> Result | Sequence[Result]:
+    """Notes each call; one poisonous hour fails all that are with it."""
+    first, last = works[0], works[-1]
+    with Path(first.arguments["folder"], "calls.txt").open("a") as calls:
+        calls.write(f"{first.interval.label} {len(works)} {first.attempt}\n")
+    print(f"loads {first.interval.label} to {last.interval.label}")
+    for number, work in enumerate(works):
+        work.progress(number, len(works))
+        if work.interval.label == first.arguments.get("poison"):
+            raise KeyError(work.interval.label)
+    if first.arguments.get("one"):
+        return processed(count=len(works))
+    return [processed(count=work.interval.start.hour, fingerprint=work.key) for work in works]
+
+
+def loads_too_few(works: Sequence[Work]) -> Sequence[Result]:
+    return [processed() for _ in works[1:]]
+
+
+def loads_wrongly(works: Sequence[Work]) -> Any:
+    return [processed() if number else 42 for number, _ in enumerate(works)]
+
+
+class Loads:
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def __call__(self, works: Sequence[Work]) -> Result:
+        (self.folder / f"{works[0].interval.label}.{works[0].attempt}.pid").write_text(
+            f"{os.getpid()}"
+        )
+        while not (self.folder / "go").exists():
+            time.sleep(0.01)
+        return processed(count=len(works))
