@@ -276,10 +276,11 @@ class Reading:
         told = sum(worker.slots for worker in heard if worker.takes(process))
         return slots_for(self.catalog, process, told)
 
-    def lane_full(self, backfill: Backfill, now: datetime) -> LaneFull | None:
-        """Why no unit more of a backfill goes out now."""
+    def lane_full(self, backfill: Backfill, name: str, now: datetime) -> LaneFull | None:
+        """Why no unit more of a process goes out for a backfill now."""
         slots = self.slots_for(backfill.process, now)
-        return lane_full(backfill, slots, len(self.out_of_lane(backfill)))
+        out = [job.process for job in self.out_of_lane(backfill)]
+        return lane_full(self.catalog, backfill, slots, out, name)
 
     def out_of(self, process: str) -> list[Job]:
         """The jobs of a process or freerun that wait for their unit, the oldest first."""

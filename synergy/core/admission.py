@@ -6,7 +6,7 @@ prints them all, from counts of its own.  They cannot differ, because they are t
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -86,15 +86,19 @@ class LaneFull:
     paused."""
 
     backfill: str
+    #: How many calls may be out, which are units unless several are one call.
     limit: int
     out: int
+    calls: int
 
     def __str__(self) -> str:
         if not self.limit:
             return f"backfill {self.backfill} is paused"
+        together = f" as {self.calls} {_calls(self.calls)}" if self.calls < self.out else ""
+        what = f" {_calls(self.limit)}" if together else ""
         return (
-            f"{self.out} {_units(self.out)} of backfill {self.backfill} {_are(self.out)} out, "
-            f"and no more than {self.limit} may be"
+            f"{self.out} {_units(self.out)} of backfill {self.backfill} {_are(self.out)} out"
+            f"{together}, and no more than {self.limit}{what} may be"
         )
 
 
@@ -133,10 +137,27 @@ def obstacles(view: View, name: str) -> Iterator[Obstacle]:
         yield PoolFull(pool, view.catalog.pools[pool], counted)
 
 
-def lane_full(backfill: Backfill, slots: int, out: int) -> LaneFull | None:
-    """Why no unit more of a backfill goes out, of which so many are; None where one may."""
+def lane_full(
+    catalog: Catalog, backfill: Backfill, slots: int, out: Sequence[str], name: str
+) -> LaneFull | None:
+    """Why no unit more of a process goes out for a backfill, of which units of these processes
+    are; None where one may.
+
+    Its share is one of slots, so what may be one call counts as one.
+    """
     limit = 0 if backfill.paused else backfill.most_out(slots)
-    return LaneFull(backfill.id, limit, out) if out >= limit else None
+    if len(out) < limit or (limit and _calls_for(catalog, [*out, name]) <= limit):
+        return None
+    return LaneFull(backfill.id, limit, len(out), _calls_for(catalog, out))
+
+
+def _calls_for(catalog: Catalog, out: Iterable[str]) -> int:
+    """How many calls units of these processes are at least."""
+    processes = catalog.processes
+    return sum(
+        -(-number // processes[name].task.batch) if name in processes else number
+        for name, number in Counter(out).items()
+    )
 
 
 def closed_by(name: str, switch: Switch | None) -> ProcessOff | Recorded | None:
@@ -180,6 +201,10 @@ class Counted:
 
 def _units(number: int) -> str:
     return "unit" if number == 1 else "units"
+
+
+def _calls(number: int) -> str:
+    return "call" if number == 1 else "calls"
 
 
 def _are(number: int) -> str:

@@ -570,7 +570,7 @@ class Engine:
         return [
             (lanes[key], waiting[0][1].start)
             for key, waiting in line.aside.items()
-            if self.lanes.full(lanes[key]) is None
+            if self.lanes.full(lanes[key], line.process.name) is None
         ]
 
     def _share_out(self, pool: str, now: datetime) -> None:

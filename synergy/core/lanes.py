@@ -134,9 +134,10 @@ class Lanes:
         lane = self.lanes.get(job.requests[-1]) if job.requests else None
         return None if lane is None or lane.backfill.over else lane
 
-    def full(self, lane: Lane) -> LaneFull | None:
-        """Why no unit more of it goes out; None where one may."""
-        return lane_full(lane.backfill, self._slots_for(lane), len(lane.out))
+    def full(self, lane: Lane, name: str) -> LaneFull | None:
+        """Why no unit more of a process goes out for it; None where one may."""
+        out = [process for process, _ in lane.out]
+        return lane_full(self._desk.catalog, lane.backfill, self._slots_for(lane), out, name)
 
     def is_eager(self, lane: Lane) -> bool:
         """Whether the next unit of it has the priority of its process."""

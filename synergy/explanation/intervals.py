@@ -83,7 +83,7 @@ def _not_ready(reading: Reading, job: Job, now: datetime) -> Link:
     obstacle = next(admission.obstacles(reading.under_way(), job.process), None)
     lane = reading.lane_of(job)
     if obstacle is None and lane is not None:
-        obstacle = reading.lane_full(lane, now)
+        obstacle = reading.lane_full(lane, job.process, now)
     if obstacle is not None:
         return obstructed(reading, job, obstacle)
     return ready(job, "it waits for nothing any more")

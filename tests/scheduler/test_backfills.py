@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from synergy.core import plans
+from synergy.core.admission import lane_full
 from synergy.core.backfills import KEPT, LOWERED, Backfill, backfills_of
 from synergy.core.building import build
 from synergy.core.commands import AnswerRequest
@@ -177,6 +178,42 @@ def test_no_more_than_its_share_is_out_and_the_least_share_keeps_its_priority() 
     assert fresh == ["2026-11-06T00"]
     taken = [unit.interval.label for unit in stage.claim(limit=3)]
     assert taken[2:] == fresh, "right behind the least share"
+
+
+def test_what_may_be_one_call_is_one_of_its_share() -> None:
+    stage = stage_of(batch=24)
+    backfill(stage, "2026-11-01T00", "2026-11-03T23", min_share=0.25, max_share=0.5)
+    stage.clock.set(stage.clock.now() + timedelta(seconds=16))
+    stage.store.save_document("workers", "w", worker(stage, slots=4), None)
+    stage.until(stage.clock.now() + timedelta(seconds=16))
+    assert len(stage.requested) == 48, "two calls, which is half of the slots"
+    call = stage.claim(limit=1)
+    assert [unit.interval.start.hour for unit in call] == [*range(24)]
+    for unit in call:
+        stage.report(unit)
+    stage.work()
+    assert set(runs(stage).values()) == {1}
+
+
+def test_of_a_backfill_what_is_called_singly_counts_by_units() -> None:
+    """Also beside what is called for several: a day is a call of its own."""
+    out = ["h"] * 23
+    catalog = build(context(batch=24), datetime(2026, 11, 6, tzinfo=UTC))
+    made = Backfill(
+        id="fill", process="h", bounds=(), total=0, order="oldest", force=True, min_share=0,
+        max_share=0.5, filed_at=datetime(2026, 11, 6, tzinfo=UTC),
+    )  # fmt: skip
+    assert lane_full(catalog, made, 2, out, "h") is None
+    assert lane_full(catalog, made, 4, out, "d") is None
+    assert str(lane_full(catalog, made, 2, out, "d")) == (
+        "23 units of backfill fill are out as 1 call, and no more than 1 call may be"
+    )
+    assert str(lane_full(catalog, made, 2, [*out, "h"], "h")) == (
+        "24 units of backfill fill are out as 1 call, and no more than 1 call may be"
+    )
+    assert str(lane_full(catalog, made, 4, ["d", "d"], "h")) == (
+        "2 units of backfill fill are out, and no more than 2 may be"
+    )
 
 
 def worker(stage: Stage, slots: int) -> Any:
