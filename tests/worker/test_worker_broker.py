@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +73,30 @@ def test_what_was_brought_to_a_busy_worker_is_worked_by_whoever_is_free(
     assert told["applied"] == 21
     # A look that is due may take one now and then; by looks alone it were all that the other held.
     assert told["brought"] > 1 + 20 // 2
+
+
+def test_what_is_brought_one_by_one_is_called_together(yard: Yard, rig: RabbitRig) -> None:
+    """The first that is brought gives the rest of its call, whose messages are acknowledged."""
+    broker = rig.open()
+    broker.declare(["a", "loads"])
+    publisher = broker.publisher()
+    program = yard.program(broker=rig.url, processes=["a", "loads"])
+    blocker = yard.request("waits", "a", arguments={"folder": str(yard.folder)})
+    yard.pid(blocker)
+    said = {"folder": str(yard.folder)}
+    units = yard.backlog("loads", 48, process="loads", batch=24, arguments=said)
+    publisher.publish(units)
+    yard.go(blocker)
+    assert {yard.ended(unit).state for unit in units} == {UnitState.PROCESSED}
+    calls = Path(yard.folder, "calls.txt").read_text().splitlines()
+    assert [line.split()[1] for line in calls] == ["24", "24"]
+
+    def left() -> int:
+        with rig.channel() as channel:
+            told = channel.queue_declare(rig.topology.queue("loads"), passive=True).method
+            return int(told.message_count)
+
+    until(lambda: left() == 0, pace=0.05)
+    assert program.stop() == 0
+    assert counts(program)["applied"] == 49
+    assert left() == 0, "nothing was given back"

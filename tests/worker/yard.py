@@ -162,9 +162,11 @@ class Yard:
                 self.ended(units[0])
         return units[1:]
 
-    def backlog(self, entry: str, count: int, **task: Any) -> list[Unit]:
+    def backlog(
+        self, entry: str, count: int, process: str | None = None, **task: Any
+    ) -> list[Unit]:
         """Units of as many adjacent hours of one process, requested at once."""
-        process = f"p{next(self._numbers)}"
+        process = process or f"p{next(self._numbers)}"
         hours = [HOURS.parse("2026-11-19T00")]
         while len(hours) < count:
             hours.append(HOURS.shift(hours[-1], 1))
