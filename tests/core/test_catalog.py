@@ -755,3 +755,12 @@ def test_what_is_bound_to_no_box_is_taken_whatever_it_is() -> None:
     catalog = build(Context(one(), program("w"), program("v", processes=["p"])), NOW)
     assert catalog.workable(catalog.programs["w"], "db-1") is None
     assert catalog.workable(catalog.programs["v"], "db-1") == {"p"}
+
+
+def test_a_batch_that_its_pool_never_lets_be_full_is_refused() -> None:
+    [found] = problems(process(batch=3, pool="db"), pools={"db": 2})
+    assert found.endswith(
+        'process "p": batch=3 can never be filled: pool db lets no more than 2 of its intervals '
+        "be at work at once"
+    )
+    assert build(Context(process(batch=3, pool="db"), pools={"db": 3}), NOW)
