@@ -1,5 +1,6 @@
 """How long work took: read from the jobs and units that the store remembers."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -129,9 +130,22 @@ def duration(unit: Unit) -> timedelta | None:
     return _between(unit.started_at, unit.finished_at)
 
 
+def durations(units: Iterable[Unit]) -> Iterator[tuple[Unit, timedelta]]:
+    """Those that have a duration, with it; what was one call with others of them is shared out."""
+    known = [(unit, found) for unit in units if (found := duration(unit)) is not None]
+    calls = Counter(_call_of(unit) for unit, _ in known)
+    for unit, found in known:
+        yield unit, found / calls[_call_of(unit)]
+
+
+def _call_of(unit: Unit) -> object:
+    """The same for units that were one call: they begin and end together."""
+    return (unit.process, unit.started_at, unit.finished_at) if unit.task.batch > 1 else unit.key
+
+
 def typical_duration(units: Iterable[Unit]) -> timedelta | None:
     """The median of their durations; None where none has any."""
-    known = [found for unit in units if (found := duration(unit)) is not None]
+    known = [found for _, found in durations(units)]
     return percentile(sorted(known), 50) if known else None
 
 

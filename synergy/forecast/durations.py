@@ -11,7 +11,7 @@ from statistics import pstdev
 from synergy.core.catalog import Catalog
 from synergy.core.model import Unit
 from synergy.core.states import UnitState
-from synergy.history import duration, latest_units
+from synergy.history import durations, latest_units
 from synergy.ports import Store
 
 #: Recorded units from which durations are drawn.
@@ -90,11 +90,7 @@ class Durations:
 
 def durations_of(units: Iterable[Unit], of: Iterable[str]) -> Durations | None:
     """What these units tell; None where none of them tells anything."""
-    told = [
-        (found.total_seconds(), unit.state, unit.failures)
-        for unit in units
-        if (found := duration(unit)) is not None
-    ]
+    told = [(took.total_seconds(), unit.state, unit.failures) for unit, took in durations(units)]
     if not told:
         return None
     told.sort(key=lambda one: one[0])

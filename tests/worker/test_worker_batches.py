@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from synergy.core.states import UnitState
+from synergy.history import duration, durations
 from tests.worker.yard import Yard, until
 
 AT_ONCE = timedelta(0)
@@ -27,6 +28,12 @@ def test_a_backlog_of_hours_is_worked_in_few_calls(yard: Yard) -> None:
         (unit.interval.start.hour, unit.key) for unit in units
     ]
     assert all(unit.progress is not None for unit in ended[::24])
+    for first in range(0, 100, 24):  # what the call took is shared out among them
+        call = ended[first : first + 24]
+        whole, shares = duration(call[0]), [took for _, took in durations(call)]
+        assert whole is not None
+        assert len(shares) == len(call)
+        assert abs(sum(shares, AT_ONCE) - whole) < timedelta(milliseconds=1)
     assert yard.log(units[0]) == b"loads 2026-11-19T00 to 2026-11-19T23\n"
     beside = f"synergy: one call with {units[0].key}, whose log has what was printed\n"
     assert {yard.log(unit) for unit in units[1:24]} == {beside.encode()}
