@@ -125,7 +125,8 @@ class Planned:
             yield f"what is built on them runs once, each when all below it has: {told}"
         slots = "1 slot" if self.slots == 1 else f"{self.slots} slots"
         least = f", {self.least} of them whatever else there is" if self.least else ""
-        yield f"at most {self.most} at once, of {slots}{least}"
+        calls = " calls" if self.reading.catalog.processes[self.process].task.batch > 1 else ""
+        yield f"at most {self.most}{calls} at once, of {slots}{least}"
         if self.lasts is not None:
             yield f"by how long intervals took lately: about {about(self.lasts)}"
 
