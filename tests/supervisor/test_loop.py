@@ -358,7 +358,8 @@ def test_time_of_the_processor_and_memory_are_those_of_the_whole_tree(yard: Yard
 
     def told() -> bool:
         yard.bell.ring(SUPERVISOR)
-        return yard.program("busy").cpu_seconds >= 0.6
+        # A little less than they burn: the system counts in ticks.  One child alone burns 0.3.
+        return yard.program("busy").cpu_seconds >= 0.5
 
     until(supervisor, told)
     assert yard.program("busy").cpu_seconds < 10
