@@ -14,6 +14,7 @@ from functools import cached_property
 
 from synergy.core import recovery
 from synergy.core.backfills import Backfill, backfills_of
+from synergy.core.batches import is_shared
 from synergy.core.intervals import Interval
 from synergy.core.model import (
     FeedEntry,
@@ -285,10 +286,10 @@ def waited_until(unit: Unit, requested: Transition) -> datetime | None:
         each.after == UnitState.REQUESTED
         and each.reason.startswith(f"attempt {each.attempt - 1}: ")
         and each.version <= requested.version
-        and (each.attempt > 2 or unit.task.batch == 1)  # a call with others counts against none
+        and not is_shared(unit.task, each.attempt - 1)  # it counts against none
         for each in unit.transitions
     )
-    wait = recovery.wait_after(unit.key, requested.attempt - 1, max(failures, 1), unit.task.backoff)
+    wait = recovery.wait_after(unit.key, requested.attempt - 1, failures, unit.task.backoff)
     return requested.at + wait
 
 

@@ -5,8 +5,8 @@ import math
 import sys
 
 from synergy.cli import lanes
+from synergy.cli.backfill_plan import Planned, Terms, counted, within
 from synergy.cli.filing import carried_out, filing_options, new_request, stored
-from synergy.cli.filling import Planned, Terms, counted, within
 from synergy.cli.naming import interval_range, process_named, reading_of
 from synergy.cli.output import Output, Styled, clock, command
 from synergy.cli.requests import ASKS_ABOVE, confirm, overlaps, overlaps_as_json, show_stored

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from synergy.cli.filling import about, counted
+from synergy.cli.backfill_plan import about, counted
 from synergy.cli.output import clock, command, instant
 from synergy.core.backfills import CANCELED, DONE, HOLDING, RUNNING, Backfill, backfills_of
 from synergy.core.states import TERMINAL

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from synergy.capture import attempt_log_path, read_log
-from synergy.cli.naming import firing_named, interval_named, process_named, reading_of
+from synergy.cli.naming import firing_named, interval_named, none_named, process_named, reading_of
 from synergy.cli.output import Output, command
 from synergy.core.intervals import Interval
 from synergy.core.model import Job, Unit, embryo, job_key, unit_key
-from synergy.errors import BadInput, NotFound
+from synergy.errors import NotFound
 from synergy.history import attempts_made
 from synergy.project import Project
 from synergy.reading import Reading
@@ -72,10 +72,7 @@ def _unit(args: argparse.Namespace, reading: Reading) -> Unit:
     if process in reading.catalog.freeruns:
         job = _firing(reading, process, args.interval)
     elif args.interval is None:
-        raise BadInput(
-            f"{process} is a process of a tree: name the interval; those there are: "
-            f"{command(f'jobs {process}')}"
-        )
+        raise none_named(process)
     else:
         interval = interval_named(reading.catalog, process, args.interval)
         key = job_key(process, interval)

@@ -49,6 +49,14 @@ def process_named(catalog: Catalog, name: str, *, freeruns: bool = False) -> str
     raise NotFound(f"no process {name!r} is registered; {hint}")
 
 
+def none_named(process: str) -> BadInput:
+    """What is said where a process is named, and an interval of it is wanted."""
+    return BadInput(
+        f"{process} is a process of a tree: name the interval; those there are: "
+        f"{command(f'jobs {process}')}"
+    )
+
+
 def interval_named(catalog: Catalog, process: str, label: str) -> Interval:
     """The interval of a process that a label names.
 

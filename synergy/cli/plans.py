@@ -3,8 +3,8 @@
 import argparse
 
 from synergy.cli import lanes
+from synergy.cli.backfill_plan import Planned, counted
 from synergy.cli.filing import carried_out, filing_options, new_request
-from synergy.cli.filling import Planned, counted
 from synergy.cli.naming import reading_of
 from synergy.cli.output import Output, ago, clock, command, instant
 from synergy.cli.requests import what

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import islice
 
 from synergy.cli.filing import carried_out, filing_options, new_request, stored
-from synergy.cli.naming import interval_range, process_named, reading_of
+from synergy.cli.naming import interval_range, none_named, process_named, reading_of
 from synergy.cli.output import Output, clock, command
 from synergy.cli.telling import (
     estimate,
@@ -109,10 +109,7 @@ def _targets(reading: Reading, process: str, texts: list[str]) -> list[Interval]
             )
         return []
     if not texts:
-        raise BadInput(
-            f"{process} is a process of a tree: name the interval; those there are: "
-            f"{command(f'jobs {process}')}"
-        )
+        raise none_named(process)
     calendar = reading.catalog.processes[process].calendar
     found: dict[datetime, Interval] = {}
     errors: list[SynergyError] = []

@@ -216,14 +216,15 @@ def _process(reading: Reading, name: str) -> dict[str, object]:
     ledger = reading.timetable.ledgers[name]
     start, _ = reading.catalog.spans[name]
     finished_until, skipped, failed, marked = start, 0, 0, 0
-    for run_start, standing in (found := [*ledger.runs(start, _END)]):
+    found = [*ledger.runs(start, _END)]
+    for _, stop, standing in found:
         if standing is None or not standing.state.finished:
             break
-        finished_until = ledger.end_of_run(run_start) or run_start
-    for place, (run_start, standing) in enumerate(found):
+        finished_until = stop
+    for begin, stop, standing in found:
         if standing is None or (standing.state in _AS_HOPED and not standing.outdated):
             continue
-        number = sum(1 for _ in calendar.between(run_start, found[place + 1][0]))
+        number = sum(1 for _ in calendar.between(begin, stop))
         failed += number if standing.state is JobState.FAILED else 0
         skipped += number if standing.state is JobState.SKIPPED else 0
         marked += number if standing.outdated else 0

@@ -7,6 +7,7 @@ from synergy.cli.naming import (
     firing_named,
     instant_named,
     interval_named,
+    none_named,
     process_named,
     reading_of,
 )
@@ -79,10 +80,7 @@ def _of_freerun(
 
 def _interval(args: argparse.Namespace, reading: Reading, process: str) -> Interval:
     if args.interval is None:
-        raise BadInput(
-            f"{process} is a process of a tree: name the interval; those there are: "
-            f"{command(f'jobs {process}')}"
-        )
+        raise none_named(process)
     return interval_named(reading.catalog, process, args.interval)
 
 

@@ -15,9 +15,14 @@ from synergy.core.model import Task, Unit
 LARGEST = 256
 
 
+def is_shared(task: Task, attempt: int) -> bool:
+    """Whether an attempt of this number may be one call together with others."""
+    return task.batch > 1 and attempt == 1
+
+
 def may_be_shared(unit: Unit) -> bool:
     """Whether its attempt may be one call together with others."""
-    return unit.task.batch > 1 and unit.attempt == 1
+    return is_shared(unit.task, unit.attempt)
 
 
 def goes_on(call: Sequence[Unit], unit: Unit) -> bool:

@@ -8,7 +8,7 @@ for word, that it is meant; what would contradict them is refused for good.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
-from itertools import chain, islice, pairwise
+from itertools import islice
 
 from synergy.core.catalog import Catalog, Dependency, Process, Tree
 from synergy.core.intervals import BadLabel, Interval
@@ -376,8 +376,7 @@ class _Comparison:
         self, name: str, start: datetime, end: datetime, states: frozenset[JobState]
     ) -> Iterator[Interval]:
         """Intervals that begin there and have ended in one of these states."""
-        runs = self.table.ledgers[name].runs(start, end)
-        for (begin, standing), (stop, _) in pairwise(chain(runs, ((end, None),))):
+        for begin, stop, standing in self.table.ledgers[name].runs(start, end):
             if standing is not None and standing.state in states:
                 yield from self.before.processes[name].calendar.between(begin, stop)
 
@@ -390,10 +389,10 @@ class _Comparison:
         process = self.after.processes[name]
         ledger = self.table.ledgers.get(name) or self.ledgers.get(name)
         stop = min(end, self.now)
-        runs = ((start, None),) if ledger is None else ledger.runs(start, stop)
+        runs = ((start, stop, None),) if ledger is None else ledger.runs(start, stop)
         return _number(
             interval
-            for (begin, standing), (after, _) in pairwise(chain(runs, ((stop, None),)))
+            for begin, after, standing in runs
             if standing is None
             for interval in process.calendar.between(begin, after)
             if process.due(interval) <= self.now

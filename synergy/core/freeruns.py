@@ -3,7 +3,7 @@
 What becomes of a firing that is due is decided here (`serve`); ``why`` asks the same.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -61,6 +61,14 @@ def firing_interval(instant: datetime) -> Interval:
 def is_due_at(freerun: Freerun, instant: datetime) -> bool:
     """Whether its trigger names this instant: a firing at another one was asked for by somebody."""
     return freerun.trigger.next_after(instant - datetime.resolution) == instant
+
+
+def upcoming(freerun: Freerun, now: datetime) -> Iterator[datetime]:
+    """The instants after now that its trigger names, ascending."""
+    instant = freerun.trigger.next_after(max(now, freerun.start))
+    while instant is not None:
+        yield instant
+        instant = freerun.trigger.next_after(instant)
 
 
 def last_served(freerun: Freerun, instants: Iterable[datetime], now: datetime) -> datetime:

@@ -41,8 +41,9 @@ def jitter(seed: str, wait: timedelta) -> timedelta:
 
 
 def wait_after(key: str, attempt: int, failures: int, first: timedelta) -> timedelta:
-    """The wait of a unit after an attempt, the nth that failed, unless its worker names one."""
-    wait = backoff_after(failures, first)
+    """The wait of a unit after an attempt, the nth that failed, unless its worker names one; one
+    that does not count is waited after as after the first."""
+    wait = backoff_after(max(failures, 1), first)
     return wait + jitter(f"{key}!{attempt}", wait)
 
 
@@ -54,14 +55,13 @@ def after_failure(
     `retry_after` replaces the back-off where the worker named one.  An attempt that may have been
     one call with others counts against none of them: the next one each makes alone.
     """
-    failures = unit.failures + 1
-    if may_be_shared(unit):
-        failures -= 1
-    elif failures >= unit.task.max_attempts:
+    counts = not may_be_shared(unit)
+    failures = unit.failures + counts
+    if counts and failures >= unit.task.max_attempts:
         return given_up(unit, now, f"attempt {unit.attempt} (the last of {failures}): {reason}")
     wait = retry_after
     if wait is None:
-        wait = wait_after(unit.key, unit.attempt, max(failures, 1), unit.task.backoff)
+        wait = wait_after(unit.key, unit.attempt, failures, unit.task.backoff)
     return unit.moved(
         next_unit_state(unit.state, UnitInput.RETURN),
         now,

@@ -9,7 +9,6 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from itertools import chain, pairwise
 from typing import Any
 
 from synergy.core.catalog import Catalog, Input
@@ -70,15 +69,21 @@ class Ledger:
         self._codes = _spliced(codes, low, high, new_codes)
         self._find_end()
 
-    def runs(self, start: datetime, end: datetime) -> Iterator[tuple[datetime, Standing | None]]:
-        """The runs that cover ``[start, end)``: where each begins within it, and how it stands."""
-        second, last = _second(start), _second(end)
-        place = bisect_right(self._starts, second) - 1
+    def runs(
+        self, start: datetime, end: datetime
+    ) -> Iterator[tuple[datetime, datetime, Standing | None]]:
+        """The runs that cover ``[start, end)``: from where to where within it, and how each
+        stands."""
+        starts, last = self._starts, _second(end)
+        second = _second(start)
+        place = bisect_right(starts, second) - 1
         while second < last:
             code = self._codes[place] if place >= 0 else _GAP
-            yield _instant(second), self._standings[code]
             place += 1
-            second = self._starts[place] if place < len(self._starts) else last
+            following = starts[place] if place < len(starts) else last
+            until = end if following >= last else _instant(following)
+            yield _instant(second), until, self._standings[code]
+            second = following
 
     def end_of_run(self, instant: datetime) -> datetime | None:
         """Where the run that holds this instant ends; None for the last, open one."""
@@ -341,9 +346,7 @@ class Timetable:
                 yield start, end, active.state if active is not None else JobState.EMBRYO
 
     def _runs(self, given: Input) -> Iterator[tuple[datetime, datetime, Standing | None]]:
-        runs = self.ledgers[given.process].runs(given.start, given.end)
-        for (start, standing), (end, _) in pairwise(chain(runs, ((given.end, None),))):
-            yield start, end, standing
+        return self.ledgers[given.process].runs(given.start, given.end)
 
     def all_ended(self, process: str, within: Interval) -> bool:
         """Whether all its intervals in another one are terminal; those outside its span do not

@@ -56,8 +56,7 @@ def in_question(reading: Reading, name: str, now: datetime) -> Interval | None:
 
 def upcoming(reading: Reading, name: str, now: datetime) -> Interval | None:
     """The next firing that its trigger names; None where it names none any more."""
-    freerun = reading.catalog.freeruns[name]
-    instant = freerun.trigger.next_after(max(now, freerun.start))
+    instant = next(freeruns.upcoming(reading.catalog.freeruns[name], now), None)
     return None if instant is None else firing_interval(instant)
 
 

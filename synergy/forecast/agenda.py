@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from synergy.core.intervals import Interval
-from synergy.forecast.completion import BUDGET, FEWEST
+from synergy.forecast.completion import BUDGET, FEWEST, outside
 from synergy.forecast.scene import Scene, left_out
 from synergy.forecast.traces import Seen, Trace, note
 
@@ -87,13 +87,13 @@ def _in_order(start: Start) -> tuple[datetime, str, datetime]:
 def _start(process: str, found: Sequence[Seen], plays: int) -> Start:
     begun = sorted(one.started for one in found if one.started is not None)
     ended = sorted(one.ended for one in found if one.ended is not None)
-    outside = max((plays + 1) // 20, 1)
-    last = plays - outside
+    first = outside(plays)
+    last = plays - first
     return Start(
         process=process,
         interval=found[0].interval,
         starts=begun[min(plays // 2, len(begun) - 1)],
-        low=begun[min(outside, len(begun)) - 1],
+        low=begun[min(first, len(begun)) - 1],
         high=begun[last] if last < len(begun) else None,
         ends=ended[plays // 2] if plays // 2 < len(ended) else None,
         share=len(begun) / plays,

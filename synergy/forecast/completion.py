@@ -64,10 +64,16 @@ class Forecast:
     @property
     def _outside(self) -> int:
         """The place of the first play within the band, from either side."""
-        return max((self.plays + 1) // 20, 1)
+        return outside(self.plays)
 
     def _place(self, place: int) -> datetime | None:
         return self.ends[place] if place < len(self.ends) else None
+
+
+def outside(plays: int) -> int:
+    """The place, from either side, of the first of so many ascending plays that lies within the
+    band of nine tenths."""
+    return max((plays + 1) // 20, 1)
 
 
 def foretell(

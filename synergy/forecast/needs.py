@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from itertools import pairwise
 
 from synergy.core.backfills import backfills_of
 from synergy.core.catalog import Catalog, Input
@@ -51,7 +50,7 @@ def _joined(ranges: Iterable[Range]) -> list[Range]:
 
 def _unfinished_from(ledger: Ledger, start: datetime, end: datetime) -> datetime | None:
     """The first instant of a range whose interval is not finished."""
-    for at, standing in ledger.runs(start, end):
+    for at, _, standing in ledger.runs(start, end):
         if standing is None or not standing.state.finished:
             return at
     return None
@@ -69,8 +68,7 @@ def _held_up(scene: Scene, reach: Reach) -> Iterator[str]:
     """What has failed, and holds what is built on it until somebody does something."""
     for name, start, end in _each(reach):
         calendar = scene.catalog.processes[name].calendar
-        runs = [*scene.timetable.ledgers[name].runs(start, end), (end, None)]
-        for (begin, standing), (stop, _) in pairwise(runs):
+        for begin, stop, standing in scene.timetable.ledgers[name].runs(start, end):
             if standing is not None and standing.state is JobState.FAILED:
                 first = calendar.starting_at(begin)
                 last = calendar.containing(stop - _TICK)
@@ -93,10 +91,10 @@ def _waits_for_unit(scene: Scene, name: str, start: datetime, end: datetime) -> 
         for unit in scene.units
         if unit.process == name and not unit.provisional and not unit.state.terminal
     }
-    runs = [*scene.timetable.ledgers[name].runs(start, end), (end, None)]
+    runs = scene.timetable.ledgers[name].runs(start, end)
     return any(
         standing is None and any(one.start not in out for one in calendar.between(begin, stop))
-        for (begin, standing), (stop, _) in pairwise(runs)
+        for begin, stop, standing in runs
     )
 
 

@@ -4,7 +4,6 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import pairwise
 
 from synergy.app import programs_of
 from synergy.core.boxes import admits
@@ -118,10 +117,9 @@ class Scene:
             start, end = self.catalog.spans[name]
             stop = process.calendar.containing(max(to - process.lag, start)).start
             stop = stop if end is None else min(stop, end)
-            runs = [*ledger.runs(start, stop), (stop, None)]
-            for (at, standing), (following, _) in pairwise(runs):
+            for begin, until, standing in [*ledger.runs(start, stop)]:
                 if standing is None:
-                    ledger.put(Interval(at, following, ""), done)
+                    ledger.put(Interval(begin, until, ""), done)
             ledgers.append(LedgerRecord(name, 0, ledger.content()))
         freeruns = {
             name: replace(freerun, start=to) for name, freerun in self.catalog.freeruns.items()
@@ -302,8 +300,8 @@ def expected(scene: Scene, name: str, until: datetime) -> float:
     if stop <= start:
         return 0.0
     ledger = scene.timetable.ledgers[name]
-    runs = [*ledger.runs(start, stop), (stop, None)]
-    behind = (next_ - at for (at, standing), (next_, _) in pairwise(runs) if standing is None)
+    runs = ledger.runs(start, stop)
+    behind = (after - begin for begin, after, standing in runs if standing is None)
     runs_of_each = 2 if scene.catalog.processes[name].open_ended else 1
     return sum(behind, timedelta(0)) / (one.end - one.start) * runs_of_each
 

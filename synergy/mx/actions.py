@@ -119,10 +119,7 @@ def interval_named(picture: Picture, process: str, label: str) -> Interval:
         NotFound: there is no such process, or its tree does not span the interval.
         BadInput: the label does not fit the process's calendar.
     """
-    registered = picture.catalog.processes.get(process)
-    if registered is None:
-        known = ", ".join(picture.catalog.processes)
-        raise NotFound(f"no process {process!r} is registered; known are {known}")
+    registered = picture.process_named(process)
     try:
         interval = registered.calendar.parse(label)
     except BadLabel as error:

@@ -89,7 +89,7 @@ def intervals(console: Console, call: Call) -> Response:
     if unknown:
         raise BadInput(f"there is no state {min(unknown)!r}; there are {', '.join(JobState)}")
     with console.living.picture() as picture:
-        process = _registered(picture, call.query("process"))
+        process = picture.process_named(call.query("process"))
         begin, end = _span(picture, process, call)
         items: list[dict[str, Any]] = []
         following = None
@@ -139,7 +139,7 @@ def one_interval(console: Console, call: Call) -> Response:
     """An interval, what it waits for, who waits for it, and its units."""
     living = console.living
     with living.picture() as picture:
-        process = _registered(picture, call.path["process"])
+        process = picture.process_named(call.path["process"])
         interval = interval_named(picture, process.name, call.path["label"])
         key = picture.job(process.name, interval).key
     job = living.ask(lambda store: store.read_jobs([key])).get(key)
@@ -204,7 +204,7 @@ def _unit(unit: Unit) -> dict[str, Any]:
 def why(console: Console, call: Call) -> Response:
     """What an interval waits for, the root of it first, and what happens next."""
     with console.living.picture() as picture:
-        process = _registered(picture, call.path["process"])
+        process = picture.process_named(call.path["process"])
         interval = interval_named(picture, process.name, call.path["label"])
     found = console.living.consult(lambda known: explain(known, process.name, interval, call.now))
     return console.data({"at": instant(call.now), **found.content()})
@@ -214,9 +214,7 @@ def why_freerun(console: Console, call: Call) -> Response:
     """Why a freerun runs, waits, or did not run, and when it fires next."""
     name = call.path["freerun"]
     with console.living.picture() as picture:
-        if name not in picture.catalog.freeruns:
-            known = ", ".join(picture.catalog.freeruns) or "none"
-            raise NotFound(f"no freerun {name!r} is registered; known are {known}")
+        picture.freerun_named(name)
     found = console.living.consult(lambda known: explain_freerun(known, name, call.now))
     return console.data({"at": instant(call.now), **found.content()})
 
@@ -389,14 +387,6 @@ def changes(console: Console, call: Call) -> Response:
 def openapi(console: Console, call: Call) -> Response:
     """This API, described."""
     return console.data(document(console.routes, console.setting.version))
-
-
-def _registered(picture: Picture, name: str) -> Process:
-    process = picture.catalog.processes.get(name)
-    if process is None:
-        known = ", ".join(picture.catalog.processes)
-        raise NotFound(f"no process {name!r} is registered; known are {known}")
-    return process
 
 
 def _limit(call: Call) -> int:

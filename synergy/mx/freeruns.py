@@ -74,13 +74,8 @@ def firing_log_page(console: Console, call: Call) -> Response:
 
 
 def _freerun(console: Console, call: Call) -> Freerun:
-    name = call.path["freerun"]
     with console.living.picture() as picture:
-        found = picture.catalog.freeruns.get(name)
-        if found is None:
-            known = ", ".join(picture.catalog.freeruns) or "none"
-            raise NotFound(f"no freerun {name!r} is registered; known are {known}")
-        return found
+        return picture.freerun_named(call.path["freerun"])
 
 
 def _firings(freerun: str, limit: int, store: Store) -> list[Job]:

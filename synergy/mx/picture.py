@@ -7,15 +7,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
-from synergy.core.catalog import Catalog
+from synergy.core.catalog import Catalog, Freerun, Process
 from synergy.core.intervals import Calendar, Granularity, Interval
 from synergy.core.model import BoxRecord, Job, Lease, Request, Standing, Unit, embryo
 from synergy.core.states import JobState
 from synergy.core.switches import Switch
 from synergy.core.timetable import Timetable
+from synergy.errors import NotFound
 from synergy.mx.counting import number_between
+
+T = TypeVar("T")
 
 #: Roll-ups that are remembered.
 REMEMBERED: Final = 50_000
@@ -154,7 +157,7 @@ class Picture:
         """How far all of a stretch is finished; its end where all of it is."""
         if all(state is not None and state.finished for state in tally.states):
             return end
-        for begin, _, standing in self._runs(process, start, end):
+        for begin, _, standing in self.timetable.ledgers[process].runs(start, end):
             if standing is None or not standing.state.finished:
                 return begin
         return end
@@ -163,7 +166,7 @@ class Picture:
         """The last failed intervals of a stretch, ascending."""
         calendar = self.catalog.processes[process].calendar
         found: list[Interval] = []
-        for begin, stop, standing in self._runs(process, start, end):
+        for begin, stop, standing in self.timetable.ledgers[process].runs(start, end):
             if standing is not None and standing.state is JobState.FAILED:
                 interval = calendar.containing(stop - timedelta(microseconds=1))
                 run: list[Interval] = []
@@ -238,13 +241,25 @@ class Picture:
             self._remembered += 1
         return found
 
+    def process_named(self, name: str) -> Process:
+        """The process of this name.
+
+        Raises:
+            NotFound: there is none; it names those that there are.
+        """
+        return _named("process", name, self.catalog.processes)
+
+    def freerun_named(self, name: str) -> Freerun:
+        """The same of freeruns."""
+        return _named("freerun", name, self.catalog.freeruns)
+
     def _counted(self, process: str, start: datetime, end: datetime) -> "Tally":
-        calendar = self.catalog.processes[process].calendar
+        calendar, ledger = self.catalog.processes[process].calendar, self.timetable.ledgers[process]
         size = _SECONDS.get(calendar.granularity)
         lengths: Counter[Standing | None] = Counter()
         counts: Counter[JobState | None] = Counter()
         outdated = 0
-        for begin, until, standing in self._runs(process, start, end):
+        for begin, until, standing in ledger.runs(start, end):
             if size is None:
                 lengths[standing] += number_between(calendar, begin, until)
             else:
@@ -255,21 +270,17 @@ class Picture:
             counts[each.state if each is not None else None] += number
             outdated += number if each is not None and each.outdated else 0
         for job in self.active_between(process, start, end):
-            known = self.timetable.ledgers[process].at(job.interval.start)
+            known = ledger.at(job.interval.start)
             counts[known.state if known is not None else None] -= 1
             counts[job.state] += 1
         return Tally({state: number for state, number in counts.items() if number > 0}, outdated)
 
-    def _runs(
-        self, process: str, start: datetime, end: datetime
-    ) -> Iterator[tuple[datetime, datetime, Standing | None]]:
-        before: tuple[datetime, Standing | None] | None = None
-        for begin, standing in self.timetable.ledgers[process].runs(start, end):
-            if before is not None:
-                yield before[0], begin, before[1]
-            before = begin, standing
-        if before is not None:
-            yield before[0], end, before[1]
+
+def _named(kind: str, name: str, registered: Mapping[str, T]) -> T:
+    if name not in registered:
+        known = ", ".join(registered) or "none"
+        raise NotFound(f"no {kind} {name!r} is registered; known are {known}")
+    return registered[name]
 
 
 def _next_start(calendar: Calendar, instant: datetime) -> datetime:

@@ -226,10 +226,7 @@ def process_page(console: Console, call: Call) -> Response:
     """One process."""
     name = call.path["process"]
     with console.living.picture() as picture:
-        process = picture.catalog.processes.get(name)
-        if process is None:
-            known = ", ".join(picture.catalog.processes)
-            raise NotFound(f"no process {name!r} is registered; known are {known}")
+        process = picture.process_named(name)
         window = (
             window_of(picture, call.now, "day", call.query("from"), call.query("to"))
             if call.query("from")

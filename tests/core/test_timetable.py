@@ -66,11 +66,12 @@ def test_a_ledger_says_the_same_as_a_plain_map(
 
     runs = [*ledger.runs(line[0].start, line[-1].end)]
     told: list[Standing | None] = []
-    for place, (start, standing) in enumerate(runs):
-        end = runs[place + 1][0] if place + 1 < len(runs) else line[-1].end
+    for start, end, standing in runs:
         told += [standing for one in line if start <= one.start < end]
     assert told == wanted
-    assert all(one[1] != other[1] for one, other in pairwise(runs)), "merged"
+    assert runs[-1][1] == line[-1].end
+    assert all(one[1] == other[0] for one, other in pairwise(runs)), "without a gap"
+    assert all(one[2] != other[2] for one, other in pairwise(runs)), "merged"
 
     changes = [n for n in range(1, SIZE) if wanted[n] != wanted[n - 1]]
     for number, one in enumerate(line):
@@ -105,7 +106,9 @@ def test_alike_neighbours_become_one_run_in_whatever_order_they_come(order: list
     line, ledger = intervals(CALENDARS[0]), Ledger()
     for number in order:
         ledger.put(line[number], STANDINGS[0])
-    assert [*ledger.runs(line[0].start, line[-1].end)] == [(line[0].start, STANDINGS[0])]
+    assert [*ledger.runs(line[0].start, line[-1].end)] == [
+        (line[0].start, line[-1].end, STANDINGS[0])
+    ]
     assert ledger.size == 12
 
 
@@ -147,7 +150,8 @@ def test_runs_begin_and_end_where_asked(part: tuple[int, int]) -> None:
     start, end = line[part[0]].start, line[part[1] - 1].end
     runs = [*ledger.runs(start, end)]
     assert runs[0][0] == start
-    assert all(start <= begin < end for begin, _ in runs)
+    assert runs[-1][1] == end
+    assert all(start <= begin < until <= end for begin, until, _ in runs)
     assert [*ledger.runs(start, start)] == []
 
 

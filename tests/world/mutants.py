@@ -386,7 +386,7 @@ MUTANTS = (
     ),
     Mutant(
         "what failed together is tried together again",
-        Edit("core.batches:may_be_shared", " and unit.attempt == 1", ""),
+        Edit("core.batches:is_shared", " and attempt == 1", ""),
         seeds=range(WITH_BATCHES, WITH_BATCHES + 1),
     ),
     Mutant(

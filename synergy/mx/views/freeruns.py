@@ -1,12 +1,14 @@
 """Freeruns: when each fires, what became of its last firings, and whether it may."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final
 
+from synergy.core.admission import closed_by
 from synergy.core.catalog import Freerun
+from synergy.core.freeruns import upcoming
 from synergy.core.model import Job, Unit
 from synergy.core.switches import Switch
 from synergy.explanation.firings import trigger_in_words
@@ -71,8 +73,8 @@ def row_of(
 ) -> FreerunRow:
     """How a freerun stands; `firings`: the latest first."""
     last = firings[0] if firings else None
-    off = switch is not None and not switch.on
-    coming = None if off else next(_coming(freerun, now), None)
+    off = closed_by(freerun.name, switch) is not None
+    coming = None if off else next(upcoming(freerun, now), None)
     return FreerunRow(
         name=freerun.name,
         fires=trigger_in_words(freerun),
@@ -106,12 +108,9 @@ def freerun_view(
         facts.append(("Pool", freerun.pool))
     if freerun.boxes:
         facts.append(("Boxes", ", ".join(freerun.boxes)))
-    off = ""
-    if switch is not None and not switch.on:
-        off = f"switched off {_told(switch.since, now)}"
-        off += f" by {switch.actor}" if switch.actor else ""
-        off += f": {switch.reason}" if switch.reason else ""
-    coming = [] if off else islice(_coming(freerun, now), TO_COME)
+    closed = closed_by(freerun.name, switch)
+    off = "" if closed is None else str(closed)
+    coming = [] if off else islice(upcoming(freerun, now), TO_COME)
     return FreerunView(
         name=freerun.name,
         facts=facts,
@@ -120,13 +119,6 @@ def freerun_view(
         why=why,
         firings=[_firing(freerun, job, units.get(job.unit or "")) for job in firings],
     )
-
-
-def _coming(freerun: Freerun, now: datetime) -> Iterator[datetime]:
-    instant = freerun.trigger.next_after(max(now, freerun.start))
-    while instant is not None:
-        yield instant
-        instant = freerun.trigger.next_after(instant)
 
 
 def _firing(freerun: Freerun, job: Job, unit: Unit | None) -> FiringRow:
